@@ -9,11 +9,25 @@
  */
 #pragma once
 
+#include "base/log.h"
 #include "base/loop.h"
 #include "vmm/gmem.h"
 #include "vmm/vq.h"
 
 #define VIRTIO_QUEUES_MAX 8
+
+/* Device status, VIRTIO 1.2, 2.1 */
+#define VIRTIO_STATUS_ACKNOWLEDGE 1
+#define VIRTIO_STATUS_DRIVER      2
+#define VIRTIO_STATUS_DRIVER_OK   4
+#define VIRTIO_STATUS_FEATURES_OK 8
+#define VIRTIO_STATUS_NEEDS_RESET 64
+#define VIRTIO_STATUS_FAILED      128
+
+/* Feature bits that belong to no device type, VIRTIO 1.2, 6 */
+#define VIRTIO_F_INDIRECT_DESC 28
+#define VIRTIO_F_EVENT_IDX     29
+#define VIRTIO_F_VERSION_1     32
 
 struct virtio_dev;
 
@@ -52,8 +66,21 @@ struct virtio_dev {
 	unsigned config_len;
 	const struct virtio_transport_ops *transport;
 	void *transport_ctx;
-	struct log_limit *log_limit;
+	struct log_limit log_limit;
 };
+
+/**
+ * virtio_init() - Make the driver-independent half of a device: queues, common features
+ * @d: zeroed; class, tag, loop, mem, offered, config and config_len are set
+ */
+void virtio_init(struct virtio_dev *d);
+/* virtio_destroy() - Reset, then class->destroy(). NULL is fine. Operations in flight must have completed. */
+void virtio_destroy(struct virtio_dev *d);
+
+static inline bool virtio_has(const struct virtio_dev *d, unsigned feature_bit)
+{
+	return d->features >> feature_bit & 1;
+}
 
 /* Raise the queue's interrupt if the driver wants one (EVENT_IDX honoured). Call after a batch of vq_push(). */
 void virtio_notify(struct virtio_dev *d, unsigned q);
