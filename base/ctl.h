@@ -14,22 +14,23 @@
 
 #include "base/error.h"
 
-#define CTL_VERSION 1
-#define CTL_MSG_MAX 1024
-#define CTL_FDS_MAX 4
+#define CTL_VERSION        1
+#define CTL_VERSION_OLDEST 1 /* still served */
+#define CTL_MSG_MAX        1024
+#define CTL_FDS_MAX        4
 
 enum ctl_type {
 	CTL_HELLO = 1,
 	/* supervisor -> vmm */
 	CTL_VSOCK_CONNECT, /* struct ctl_vsock + 1 fd: connect to the guest's port, relay to this stream socket */
-	CTL_VSOCK_ACCEPT,  /* struct ctl_vsock + 1 fd: the next connection of the guest to this host port gets it */
-	CTL_BALLOON,       /* struct ctl_balloon */
-	CTL_QUIT,          /* stop the machine and exit */
-	CTL_PROBE,         /* struct ctl_probe: try what confinement forbids (tests, doctor) */
+	CTL_VSOCK_ACCEPT, /* struct ctl_vsock + 1 fd: the next connection of the guest to this host port gets it */
+	CTL_BALLOON, /* struct ctl_balloon */
+	CTL_QUIT,    /* stop the machine and exit */
+	CTL_PROBE,   /* struct ctl_probe: try what confinement forbids (tests, doctor) */
 	/* vmm -> supervisor */
-	CTL_PHASE,         /* struct ctl_phase */
-	CTL_EXIT,          /* struct ctl_exit: the machine ended; the process exits next */
-	CTL_PROBE_RESULT,  /* struct ctl_probe_result */
+	CTL_PHASE,        /* struct ctl_phase */
+	CTL_EXIT,         /* struct ctl_exit: the machine ended; the process exits next */
+	CTL_PROBE_RESULT, /* struct ctl_probe_result */
 };
 
 struct ctl_hello {
@@ -50,8 +51,8 @@ struct ctl_probe_result {
 	int32_t result; /* 0: it was possible (bad); -errno: refused */
 };
 enum ctl_phase_id {
-	PHASE_EXEC,          /* vmm main reached */
-	PHASE_KVM_READY,     /* VM, memory, vCPUs and devices exist; kernel loaded */
+	PHASE_EXEC,      /* vmm main reached */
+	PHASE_KVM_READY, /* VM, memory, vCPUs and devices exist; kernel loaded */
 	PHASE_CONFINED,
 	PHASE_FIRST_KVM_RUN,
 	PHASE_COUNT,
@@ -82,8 +83,20 @@ struct ctl_msg {
 	} u;
 };
 
+/* Descriptors that a message of @type must carry, no more and no fewer. */
+unsigned ctl_nfds(uint16_t type);
+/**
+ * ctl_check() - Judge a received message; the pure half of ctl_recv()
+ * @m: @n bytes of it were received, @nfds descriptors came along
+ *
+ * Return: 0, or -EPROTO: unknown type, wrong length or number of descriptors, a text without terminator.
+ */
+int ctl_check(const struct ctl_msg *m, size_t n, unsigned nfds) must_check;
+/* ctl_check_hello() - 0, or -EPROTO with what to do: @m is no hello, or its version is not served. */
+int ctl_check_hello(const struct ctl_msg *m, struct error *e) must_check;
 /* ctl_send() - Send one message with @nfds descriptors (they stay the caller's). 0 or -errno. */
-int ctl_send(int fd, uint16_t type, const void *body, uint32_t len, const int *fds, unsigned nfds) must_check;
+int ctl_send(int fd, uint16_t type, const void *body, uint32_t len, const int *fds,
+	unsigned nfds) must_check;
 /**
  * ctl_recv() - Receive and check one message
  * @fds: CTL_FDS_MAX entries; unused ones are set to -1; received ones are the caller's, O_CLOEXEC
