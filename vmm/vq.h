@@ -53,7 +53,6 @@ struct vq {
 	bool event_idx; /* VIRTIO_F_EVENT_IDX negotiated */
 	bool indirect;  /* VIRTIO_F_INDIRECT_DESC negotiated */
 	bool kicks_off;
-	bool notified_valid;
 	uint16_t last_avail;    /* next entry of the available ring */
 	uint16_t used_idx;      /* next entry of the used ring */
 	uint16_t notified_used; /* used_idx at the last look at the driver's wish for interrupts */
@@ -92,7 +91,10 @@ int vq_pop(struct vq *vq, struct vq_chain *ret) must_check;
 /* vq_unpop() - Undo the last vq_pop(): @c becomes available again. No other pop or push may lie between. */
 void vq_unpop(struct vq *vq, const struct vq_chain *c);
 
-/* vq_pending() - True if a chain (or an error) waits to be popped. Doesn't change what kicks are wanted. */
+/*
+ * vq_pending() - True if the next vq_pop() wouldn't return 0. False on a broken queue, so that nobody spins on
+ * it. Doesn't change what kicks are wanted.
+ */
 bool vq_pending(const struct vq *vq) must_check;
 
 /**
