@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 /*
@@ -114,8 +115,7 @@ int json_u64(const cJSON *o, const char *name, enum json_need need, uint64_t min
 	if (r <= 0)
 		return r;
 	v = cJSON_IsNumber(m) ? m->valuedouble : -1;
-	if (!(v >= 0 && v <= (double)JSON_INT_MAX) || v != floor(v) || (uint64_t)v < min ||
-		(uint64_t)v > max)
+	if (!(v >= 0 && v < 0x1p64) || v != floor(v) || (uint64_t)v < min || (uint64_t)v > max)
 		return error_set(e, EINVAL, "'%s': must be a whole number from %llu to %llu", name,
 			(unsigned long long)min, (unsigned long long)max);
 	*ret = (uint64_t)v;
@@ -192,7 +192,11 @@ void json_add_str(struct json_out *j, cJSON *o, const char *name, const char *va
 
 void json_add_u64(struct json_out *j, cJSON *o, const char *name, uint64_t value)
 {
-	add(j, o, name, cJSON_CreateNumber((double)value));
+	char digits[24];
+
+	/* cJSON rounds large numbers to 15 digits */
+	snprintf(digits, sizeof(digits), "%llu", (unsigned long long)value);
+	add(j, o, name, cJSON_CreateRaw(digits));
 }
 
 void json_add_bool(struct json_out *j, cJSON *o, const char *name, bool value)

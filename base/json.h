@@ -38,7 +38,7 @@ int json_parse(
 /* json_str() - @ret is borrowed from @o; longer than @max bytes is an error. */
 int json_str(const cJSON *o, const char *name, enum json_need need, size_t max, const char **ret,
 	struct error *e) must_check;
-/* json_u64() - A whole number in min..max; max <= JSON_INT_MAX. */
+/* json_u64() - A whole number in min..max; above JSON_INT_MAX with the precision of a double. */
 int json_u64(const cJSON *o, const char *name, enum json_need need, uint64_t min, uint64_t max,
 	uint64_t *ret, struct error *e) must_check;
 int json_bool(const cJSON *o, const char *name, enum json_need need, bool *ret,

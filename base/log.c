@@ -80,7 +80,8 @@ void log_escape(char *dst, size_t size, const char *src, size_t len)
 	dst[o] = 0;
 }
 
-static void log_v(enum log_level level, const char *tag, const char *fmt, va_list ap)
+static void printf_like(3, 0)
+	log_v(enum log_level level, const char *tag, const char *fmt, va_list ap)
 {
 	char raw[LINE_MAX_BYTES / 2], esc[LINE_MAX_BYTES], line[LINE_MAX_BYTES + 128];
 	int n;
