@@ -22,12 +22,6 @@ enum confine_level { CONFINE_NONE, CONFINE_BASIC, CONFINE_ROOT, CONFINE_FULL };
 const char *confine_level_name(enum confine_level level);
 
 /**
- * confine_probe_level() - The best level this user has on this machine, found by trying
- * @why: set if the level is below CONFINE_FULL: what forbids more and how to allow it; may be NULL
- */
-enum confine_level confine_probe_level(struct error *why);
-
-/**
  * confine_enter() - Leave the host's file system, users and privileges
  * @arg: the role's argv[2], from process_spawn()
  * @ret: the level entered
@@ -37,6 +31,9 @@ enum confine_level confine_probe_level(struct error *why);
  */
 int confine_enter(const char *arg, enum confine_level *ret, struct error *e) must_check;
 
+/* confine_landlock_abi() - Landlock's version; -ENOSYS: not built in, -EOPNOTSUPP: not in the lsm= list. */
+int confine_landlock_abi(void);
+
 /* What a thread of a role does once set-up is over; each has its own list of system calls. */
 enum confine_thread {
 	CONFINE_VMM_LOOP, /* io_uring, control channel, guest memory, kicking vCPU threads */
@@ -45,11 +42,19 @@ enum confine_thread {
 };
 
 /**
+ * confine_prepare() - Build the filter of a kind of threads
+ *
+ * Optional: confine_lock() does it if need be. Called early on one thread it keeps allocations off the others.
+ */
+int confine_prepare(enum confine_thread kind, struct error *e) must_check;
+
+/**
  * confine_lock() - Install the calling thread's seccomp filter, for good
  *
  * Each thread locks itself; none can be created afterwards, so start all threads first and let them lock
- * themselves before they touch guest data, the loop thread last. Any other call than the listed ones ends the
- * process with SIGSYS. Without effect after confine_enter() at CONFINE_NONE.
+ * themselves before they touch guest data, the loop thread last. Any other call than the listed ones
+ * (confine_seccomp.c) ends the process with SIGSYS. Does nothing after confine_enter() at CONFINE_NONE;
+ * -EINVAL before confine_enter().
  */
 int confine_lock(enum confine_thread kind, struct error *e) must_check;
 
@@ -60,16 +65,18 @@ enum confine_probe {
 	CONFINE_PROBE_SOCKET_INET,
 	CONFINE_PROBE_SOCKET_UNIX,
 	CONFINE_PROBE_CONNECT,
-	CONFINE_PROBE_SENDMSG, /* with an address or descriptors */
+	CONFINE_PROBE_SENDTO, /* with an address */
+	CONFINE_PROBE_SENDMSG,
 	CONFINE_PROBE_EXEC,
 	CONFINE_PROBE_FORK,
 	CONFINE_PROBE_THREAD,
 	CONFINE_PROBE_PTRACE,
 	CONFINE_PROBE_KILL_PARENT,
+	CONFINE_PROBE_SIGNAL_OTHERS, /* tgkill() of another process */
 	CONFINE_PROBE_MOUNT,
 	CONFINE_PROBE_UNSHARE,
 	CONFINE_PROBE_SETNS,
-	CONFINE_PROBE_URING_SETUP,
+	CONFINE_PROBE_URING_SETUP,    /* a ring without restrictions */
 	CONFINE_PROBE_URING_REGISTER, /* another opcode than FILES_UPDATE */
 	CONFINE_PROBE_MMAP_EXEC,
 	CONFINE_PROBE_MPROTECT_EXEC,
@@ -78,18 +85,22 @@ enum confine_probe {
 	CONFINE_PROBE_PERF,
 	CONFINE_PROBE_KEYCTL,
 	CONFINE_PROBE_USERFAULTFD,
-	CONFINE_PROBE_IOCTL_TTY,  /* an ioctl outside the list (TIOCSTI) */
-	CONFINE_PROBE_KVM_CREATE, /* KVM_CREATE_VM */
+	CONFINE_PROBE_IOCTL_TTY, /* TIOCSTI */
+	CONFINE_PROBE_IOCTL_KVM, /* KVM_CREATE_VM */
 	CONFINE_PROBE_SETUID,
-	CONFINE_PROBE_OTHER_ABI, /* the 32-bit system call entry */
+	CONFINE_PROBE_FCNTL,
+	CONFINE_PROBE_VM_WRITE, /* process_vm_writev() into the parent */
+	CONFINE_PROBE_IA32,     /* the 32-bit system call entry */
+	CONFINE_PROBE_X32,      /* x32 numbers */
 	CONFINE_PROBE_COUNT
 };
 
+/* confine_probe_name() - "open-file", ...; NULL: no such probe */
 const char *confine_probe_name(enum confine_probe what);
 
 /**
  * confine_probe_run() - Try it once
  *
- * Return: 0: it was possible (bad); -errno: the kernel refused; and often no return at all: SIGSYS.
+ * Return: 0: it was possible (bad); -errno: refused; after confine_lock() usually no return at all: SIGSYS.
  */
 int confine_probe_run(enum confine_probe what);

@@ -52,6 +52,12 @@ int process_init(struct error *e) must_check;
  */
 int process_spawn(struct process *ret, const struct process_spec *spec, struct error *e) must_check;
 
+/**
+ * process_best_level() - The best level this user has on this machine, found by trying
+ * @why: set if the level is below CONFINE_FULL: what forbids more and how to allow it; may be NULL
+ */
+enum confine_level process_best_level(struct error *why);
+
 /* process_kill() - Send a signal through the pidfd. As PID 1 of its namespace a role heeds only SIGKILL. */
 int process_kill(const struct process *p, int sig);
 
