@@ -16,6 +16,7 @@
 #define AGENT_PROCS_MAX 4096
 #define AGENT_OUT_MAX   (4 * MIB) /* unsent bytes; ordinary callers stay under AGENT_OUT_FULL */
 #define AGENT_OUT_FULL  (512 * KIB)
+#define AGENT_IN_MAX    (64 * KIB)
 
 struct agent;
 struct agent_proc;
@@ -62,7 +63,7 @@ struct agent_proc_ops {
 		struct agent_proc *p, void *ctx, enum agent_stream s, const void *data, size_t len);
 	void (*end)(struct agent_proc *p, void *ctx, enum agent_stream s);
 	void (*exited)(struct agent_proc *p, void *ctx, const struct agent_exit *x);
-	/* agent_proc_stdin_room() grew from 0 */
+	/* agent_proc_stdin_room() said 0 and no longer does */
 	void (*stdin_room)(struct agent_proc *p, void *ctx);
 	/* the process takes no more input: agent_proc_stdin() refuses from now on */
 	void (*stdin_closed)(struct agent_proc *p, void *ctx);
@@ -95,11 +96,12 @@ int agent_hello(struct agent *a) must_check;
 
 /**
  * agent_input() - What the transport received
+ * @len: <= AGENT_IN_MAX
  * Return: 0, or -EPROTO: the guest broke the protocol, @e says how; the connection must be closed.
  */
 int agent_input(struct agent *a, const void *data, size_t len, struct error *e) must_check;
 
-/* agent_out() - Bytes for the transport: send from the front, then buf_consume(). */
+/* agent_out() - Bytes for the transport: send from the front, then buf_consume() and agent_out_drained(). */
 struct buf *agent_out(struct agent *a);
 
 /**
@@ -115,8 +117,11 @@ int agent_spawn(struct agent *a, const struct agent_spawn *s, const struct agent
 /* agent_proc_free() - No more events; its streams are cancelled. The process itself goes on. NULL is legal. */
 void agent_proc_free(struct agent_proc *p);
 
-/* agent_proc_stdin_room() - Bytes that may be sent now: the guest's credit, 0 while agent_out() is full. */
-size_t agent_proc_stdin_room(const struct agent_proc *p);
+/*
+ * agent_proc_stdin_room() - Bytes that may be sent now: the guest's credit, 0 while agent_out() is full. After a 0
+ * stdin_room() will be called.
+ */
+size_t agent_proc_stdin_room(struct agent_proc *p);
 /* agent_proc_stdin() - Send input, @len <= room. 0; -EPIPE: closed. */
 int agent_proc_stdin(struct agent_proc *p, const void *data, size_t len) must_check;
 /* agent_proc_stdin_end() - End of input. */
