@@ -26,17 +26,19 @@ static int ram_map(struct gmem *m, struct error *e)
 	uintptr_t base;
 
 	m->map_len = m->size + 2 * HUGE_PAGE;
-	m->map = mmap(NULL, m->map_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	m->map = mmap(
+		NULL, m->map_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (m->map == MAP_FAILED) {
 		m->map = NULL;
 		return error_set(e, errno,
-			"guest memory: %" PRIu64 " MiB of address space refused: %s; use less, or raise ulimit -v",
+			"guest memory: %" PRIu64
+			" MiB of address space refused: %s; use less, or raise ulimit -v",
 			m->size / MIB, strerror(errno));
 	}
 	base = ALIGN_UP((uintptr_t)m->map + PAGE, HUGE_PAGE);
 	if (mprotect((void *)base, m->size, PROT_READ | PROT_WRITE))
-		return error_set(
-			e, errno, "guest memory: %" PRIu64 " MiB: %s", m->size / MIB, strerror(errno));
+		return error_set(e, errno, "guest memory: %" PRIu64 " MiB: %s", m->size / MIB,
+			strerror(errno));
 	/* Advice: a kernel built without huge pages or core dumps refuses it, and nothing is lost. */
 	(void)madvise((void *)base, m->size, MADV_HUGEPAGE);
 	(void)madvise((void *)base, m->size, MADV_DONTDUMP);
@@ -60,7 +62,9 @@ int gmem_create(struct gmem **ret, uint64_t size, struct error *e)
 
 	if (size < GMEM_MIN || size > GMEM_MAX || size % MIB)
 		return error_set(e, EINVAL,
-			"guest memory: %" PRIu64 " bytes; use a whole number of MiB, 32 MiB to 64 GiB", size);
+			"guest memory: %" PRIu64
+			" bytes; use a whole number of MiB, 32 MiB to 64 GiB",
+			size);
 	m = calloc(1, sizeof(*m));
 	if (!m)
 		return error_set(e, ENOMEM, "guest memory: out of memory");

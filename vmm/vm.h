@@ -40,8 +40,32 @@ int vm_irqfd(struct vm *vm, unsigned gsi, struct error *e) must_check;
 /* vm_ioeventfd() - An eventfd signalled by a guest write of @value (32 bit) to MMIO @addr. Caller owns it. */
 int vm_ioeventfd(struct vm *vm, uint64_t addr, uint32_t value, struct error *e) must_check;
 
+/* Descriptor of a vCPU, for the code that sets its first registers; borrowed. @index < cpus. */
+int vm_vcpu_fd(struct vm *vm, unsigned index);
+
+/**
+ * vm_start() - Create the vCPU threads
+ * @enter: called first on each of them, to confine it; NULL: nothing to do
+ *
+ * Returns when all of them entered and wait for vm_release(). No guest instruction runs before that.
+ */
+int vm_start(struct vm *vm, int (*enter)(struct error *e), struct error *e) must_check;
+void vm_release(struct vm *vm);
+
 /* vm_stop() - From any thread: note the reason (the first wins), stop all vCPUs, wake the loop. */
 void vm_stop(struct vm *vm, enum vm_exit why, const char *detail);
+/* vm_join() - Wait for the end of all vCPU threads; after vm_stop(), without the device lock. */
+void vm_join(struct vm *vm);
+
+/**
+ * vm_event_fd() - Readable when there is news: the first KVM_RUN began, or the machine stopped
+ * Return: an eventfd, borrowed.
+ */
+int vm_event_fd(struct vm *vm);
+/* vm_first_run_ns() - CLOCK_MONOTONIC just before the first KVM_RUN, 0 before that. */
+uint64_t vm_first_run_ns(struct vm *vm);
+/* vm_exit_reason() - VM_EXIT_NONE while it runs; @detail (may be NULL) is always terminated. */
+enum vm_exit vm_exit_reason(struct vm *vm, char *detail, size_t size);
 
 /* First GSI for devices and their number; I/O APIC pins 5..23 (4 is the UART's). */
 #define VM_GSI_UART  4
