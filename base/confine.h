@@ -92,6 +92,19 @@ enum confine_probe {
 	CONFINE_PROBE_VM_WRITE, /* process_vm_writev() into the parent */
 	CONFINE_PROBE_IA32,     /* the 32-bit system call entry */
 	CONFINE_PROBE_X32,      /* x32 numbers */
+	/* Operations of the loop's ring, which no seccomp filter sees: confine_probe_ring(). */
+	CONFINE_PROBE_RING_FIRST,
+	CONFINE_PROBE_RING_OPENAT = CONFINE_PROBE_RING_FIRST,
+	CONFINE_PROBE_RING_SOCKET,
+	CONFINE_PROBE_RING_READ_UNREGISTERED, /* a descriptor that is not in the ring's table */
+	CONFINE_PROBE_RING_OPENAT2,
+	CONFINE_PROBE_RING_CONNECT,
+	CONFINE_PROBE_RING_ACCEPT,
+	CONFINE_PROBE_RING_SENDMSG,
+	CONFINE_PROBE_RING_SEND,
+	CONFINE_PROBE_RING_UNLINKAT,
+	CONFINE_PROBE_RING_SPLICE,
+	CONFINE_PROBE_RING_URING_CMD,
 	CONFINE_PROBE_COUNT
 };
 
@@ -99,8 +112,16 @@ enum confine_probe {
 const char *confine_probe_name(enum confine_probe what);
 
 /**
- * confine_probe_run() - Try it once
+ * confine_probe_run() - Try one of those before CONFINE_PROBE_RING_FIRST
  *
  * Return: 0: it was possible (bad); -errno: refused; after confine_lock() usually no return at all: SIGSYS.
  */
 int confine_probe_run(enum confine_probe what);
+
+/**
+ * confine_probe_ring() - Queue one of those from CONFINE_PROBE_RING_FIRST
+ * @op: @op->done gets -EACCES from a confined ring; 0 or more: it was possible (bad)
+ */
+struct loop;
+struct loop_op;
+void confine_probe_ring(struct loop *l, struct loop_op *op, enum confine_probe what);

@@ -355,6 +355,16 @@ void loop_cancel(struct loop *l, struct loop_op *op)
 	io_uring_sqe_set_data(sqe, NULL); /* its own completion says nothing that op's doesn't */
 }
 
+void loop_raw(struct loop *l, struct loop_op *op, const struct io_uring_sqe *tmpl)
+{
+	struct io_uring_sqe *sqe = sqe_get(l);
+
+	assert(!op->busy);
+	*sqe = *tmpl;
+	op->busy = true;
+	io_uring_sqe_set_data(sqe, op);
+}
+
 /* ---- timers: a binary heap ---- */
 
 static void heap_put(struct loop *l, size_t i, struct loop_timer *t)

@@ -110,3 +110,7 @@ void loop_timer_set(struct loop *l, struct loop_timer *t, uint64_t deadline_ns);
 void loop_timer_clear(struct loop *l, struct loop_timer *t);
 void loop_defer(struct loop *l, struct loop_task *t);
 void loop_undefer(struct loop *l, struct loop_task *t);
+
+/* loop_raw() - Queue an operation just as @sqe says. For probes of the restrictions (base/confine.h) only. */
+struct io_uring_sqe;
+void loop_raw(struct loop *l, struct loop_op *op, const struct io_uring_sqe *sqe);
