@@ -77,7 +77,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	proc = NULL;
 	held = 0;
-	if (!size || agent_create(&a, &ops, NULL) || agent_hello(a))
+	if (!size)
+		return 0;
+	if (agent_create(&a, &ops, NULL) || agent_hello(a))
 		abort();
 	for (size_t i = 1; i < size; i += n) {
 		n = MIN(step * step, size - i);
