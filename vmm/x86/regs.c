@@ -32,21 +32,22 @@
 
 int regs_init_msrs(int vcpu_fd, struct error *e)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry[2];
-	} msrs = {
-		.head.nmsrs = 2,
-		.entry[0] = { .index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE | MTRR_WRITE_BACK },
-		.entry[1] = { .index = MSR_MISC_ENABLE, .data = MISC_FAST_STRING },
+	static const struct kvm_msr_entry values[] = {
+		{ .index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE | MTRR_WRITE_BACK },
+		{ .index = MSR_MISC_ENABLE, .data = MISC_FAST_STRING },
 	};
-	int n = ioctl(vcpu_fd, KVM_SET_MSRS, &msrs);
+	_Alignas(struct kvm_msrs) uint8_t buf[sizeof(struct kvm_msrs) + sizeof(values)] = { 0 };
+	struct kvm_msrs *msrs = (void *)buf;
+	int n;
 
+	msrs->nmsrs = ARRAY_SIZE(values);
+	memcpy(msrs->entries, values, sizeof(values));
+	n = ioctl(vcpu_fd, KVM_SET_MSRS, msrs);
 	if (n < 0)
 		return error_set(e, errno, "KVM: model-specific registers: %s", strerror(errno));
-	if (n < 2)
-		return error_set(e, ENOTSUP, "KVM: model-specific register 0x%x refused",
-			msrs.entry[n].index);
+	if (n < (int)ARRAY_SIZE(values))
+		return error_set(
+			e, ENOTSUP, "KVM: model-specific register 0x%x refused", values[n].index);
 	return 0;
 }
 
