@@ -269,6 +269,20 @@ static void head_out_of_range(void)
 	check_refused(&f);
 }
 
+/* 2.1.2: after an error only a reset helps, not a ring that looks right again */
+static void broken_until_reset(void)
+{
+	struct fixture f;
+
+	setup(&f, 0);
+	vdriver_publish(&f.v, 0, SIZE);
+	CHECK_EQ(vq_pop(f.vq, &f.c), -EPROTO);
+	set_desc(&f, 0, f.buf, 4, 0, 0);
+	f.q->avail[2] = 0;
+	CHECK_EQ(vq_pop(f.vq, &f.c), -EPROTO);
+	CHECK(!vq_pending(f.vq));
+}
+
 static void duplicate_head(void)
 {
 	struct fixture f;
@@ -749,6 +763,7 @@ int main(void)
 	unpop();
 	avail_index_jumps();
 	head_out_of_range();
+	broken_until_reset();
 	duplicate_head();
 	next_out_of_range();
 	loop_in_chain();
