@@ -7,6 +7,7 @@
 #include "api/core/agent_link.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 struct agent_link {
@@ -114,7 +115,8 @@ int agent_link_create(struct agent_link **ret, struct loop *l, int fd, struct ag
 
 	if (!k)
 		return error_set(e, ENOMEM, "connection to the guest: out of memory");
-	slot = loop_add_fd(l, fd);
+	/* the ring waits by itself, but not on a descriptor that says not to */
+	slot = fcntl(fd, F_SETFL, 0) ? -errno : loop_add_fd(l, fd);
 	if (slot < 0) {
 		free(k);
 		return error_set(e, -slot, "connection to the guest: %s", strerror(-slot));

@@ -11,10 +11,9 @@ struct signals {
 	struct loop *loop;
 	void (*fn)(void *ctx, int sig); /* NULL: freed by the owner */
 	void *ctx;
-	int sig_slot, parent_slot; /* -1: none */
+	int sig_fd, sig_slot, parent_slot; /* -1: none */
 	struct loop_op sig_op, parent_op;
 	struct loop_task orphaned; /* the parent died before it could be watched */
-	struct signalfd_siginfo info;
 };
 
 static const int caught[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 };
@@ -48,28 +47,29 @@ static void free_if_idle(struct signals *s)
 		loop_remove_fd(s->loop, s->sig_slot);
 	if (s->parent_slot >= 0)
 		loop_remove_fd(s->loop, s->parent_slot);
+	close_fd(&s->sig_fd);
 	free(s);
 }
 
 static void sig_wait(struct signals *s)
 {
-	loop_read(s->loop, &s->sig_op, s->sig_slot, &s->info, sizeof(s->info), LOOP_OFF_NONE);
+	loop_poll(s->loop, &s->sig_op, s->sig_slot, POLLIN);
 }
 
 static void sig_done(struct loop_op *op, int res)
 {
 	struct signals *s = container_of(op, struct signals, sig_op);
-	int sig = (int)s->info.ssi_signo;
+	struct signalfd_siginfo info;
 
 	if (!s->fn) {
 		free_if_idle(s);
 		return;
 	}
-	if (res < 0 && res != -EINTR && res != -EAGAIN)
+	if (res < 0 && res != -EINTR)
 		return;
 	sig_wait(s);
-	if (res == sizeof(s->info))
-		s->fn(s->ctx, sig);
+	if (read(s->sig_fd, &info, sizeof(info)) == sizeof(info))
+		s->fn(s->ctx, (int)info.ssi_signo);
 }
 
 static void parent_done(struct loop_op *op, int res)
@@ -116,7 +116,7 @@ int signals_create(struct signals **ret, struct loop *l, void (*fn)(void *ctx, i
 	struct error *e)
 {
 	struct signals *s = calloc(1, sizeof(*s));
-	int fd, r;
+	int r;
 
 	if (!s)
 		return error_set(e, ENOMEM, "signals: out of memory");
@@ -127,10 +127,8 @@ int signals_create(struct signals **ret, struct loop *l, void (*fn)(void *ctx, i
 	s->sig_op.done = sig_done;
 	s->parent_op.done = parent_done;
 	s->orphaned.run = orphaned_run;
-	fd = signalfd(-1, &blocked, SFD_CLOEXEC);
-	s->sig_slot = fd < 0 ? -errno : loop_add_fd(l, fd);
-	if (fd >= 0)
-		close(fd);
+	s->sig_fd = signalfd(-1, &blocked, SFD_CLOEXEC | SFD_NONBLOCK);
+	s->sig_slot = s->sig_fd < 0 ? -errno : loop_add_fd(l, s->sig_fd);
 	r = s->sig_slot < 0 ? error_set(e, -s->sig_slot, "signals: %s", strerror(-s->sig_slot))
 			    : watch_parent(s, e);
 	if (r) {
