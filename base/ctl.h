@@ -64,7 +64,7 @@ struct ctl_phase {
 };
 struct ctl_exit {
 	uint32_t why; /* enum vm_exit, or VM_EXIT_NONE + detail for a failed start */
-	char detail[256];
+	char detail[480]; /* as long as an error's message */
 };
 
 struct ctl_msg {

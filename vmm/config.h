@@ -28,6 +28,7 @@ enum vmm_flags {
 	VMM_DIE_WITH_PARENT = 1 << 1,  /* `run`: the end of the control channel ends the machine */
 	VMM_BALLOON = 1 << 2,
 	VMM_TRACE = 1 << 3,            /* report phases */
+	VMM_FLAGS_ALL = (1 << 4) - 1,
 };
 
 struct vmm_disk_config {
@@ -54,3 +55,8 @@ struct vmm_config {
 	char name[64];                       /* for messages: "sandbox 'x'" */
 	char cmdline[VMM_CMDLINE_MAX];       /* kernel command line, NUL-terminated */
 };
+
+/* vmm_config_read() - Read and check the sealed memfd @fd; texts are terminated and descriptors open then. */
+int vmm_config_read(int fd, struct vmm_config *ret, struct error *e) must_check;
+/* vmm_config_check() - The same for one that was read. */
+int vmm_config_check(const struct vmm_config *c, struct error *e) must_check;
