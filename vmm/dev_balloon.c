@@ -104,7 +104,7 @@ static uint64_t gpa_of(const struct gmem *m, const void *hva)
 		if (off < r[i].len)
 			return r[i].gpa + off;
 	}
-	assert(!"memory of a chain is guest RAM");
+	assert(false); /* what vq_pop() gave out is RAM */
 	return 0;
 }
 
