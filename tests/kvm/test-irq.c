@@ -192,11 +192,31 @@ static void processors(void)
 	tiny_destroy(&t);
 }
 
+/* The other CPU, in real mode, jumps where a BIOS would be. */
+TINY_GUEST(bios, 64,
+	"lea 3f(%rip), %rsi\n mov $0x8000, %edi\n mov $(4f - 3f), %ecx\n cld\n rep movsb\n"
+	"mov $0xfee00000, %edi\n movl $0x1ff, 0xf0(%rdi)\n movl $0xc4500, 0x300(%rdi)\n"
+	"mov $10000, %ecx\n 1: pause\n loop 1b\n movl $0xc4608, 0x300(%rdi)\n"
+	"2: pause\n jmp 2b\n"
+	".code16\n 3: ljmp $0xf000, $0xfff0\n 4: .code64\n");
+
+static void reset_entry(void)
+{
+	struct tiny t;
+
+	tiny_create(&t, 2);
+	tiny_load(&t, bios, bios_end, TINY_LINUX64);
+	CHECK_EQ(tiny_run(&t, 30), VM_EXIT_RESET);
+	CHECK_STR(t.detail, "reset register");
+	tiny_destroy(&t);
+}
+
 int main(void)
 {
 	interrupts();
 	silent_8259();
 	uart_interrupt();
 	processors();
+	reset_entry();
 	TEST_END();
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "vmm/load.h"
+#include "vmm/power.h"
 #include "vmm/x86/acpi.h"
 #include "vmm/x86/layout.h"
 
@@ -55,6 +56,24 @@ static void put_acpi(struct gmem *m, const struct arch_boot *boot, struct boot_i
 	b->rsdp_gpa = X86_ACPI;
 }
 
+/*
+ * All there is of a BIOS. Linux with EFI support reboots hardware-reduced machines through EFI, and where there is
+ * none it goes back to real mode and jumps to the reset entry.
+ */
+static void put_reset_entry(struct gmem *m)
+{
+	static const uint8_t code[] = {
+		0xb0, POWER_RESET_VALUE,                    /* mov $value, %al */
+		0xba, POWER_RESET & 0xff, POWER_RESET >> 8, /* mov $port, %dx */
+		0xee,                                       /* out %al, %dx */
+		0xf4, 0xeb, 0xfd,                           /* 1: hlt; jmp 1b */
+	};
+	void *dst = gmem_map(m, X86_RESET_ENTRY, 16);
+
+	assert(dst && sizeof(code) <= 16);
+	memcpy(dst, code, sizeof(code));
+}
+
 int arch_load(struct gmem *m, const struct arch_boot *boot, struct arch_entry *ret, struct error *e)
 {
 	struct boot_info b = { 0 };
@@ -69,6 +88,7 @@ int arch_load(struct gmem *m, const struct arch_boot *boot, struct arch_entry *r
 	if (r)
 		return r;
 	put_acpi(m, boot, &b);
+	put_reset_entry(m);
 	boot_map(m, &b);
 	if (k.phys_entry) {
 		ret->rip = k.phys_entry;

@@ -8,7 +8,8 @@
  *   0x00009000  0x0000f000  boot page tables: PML4, PDPT, four page directories (dto.)
  *   0x00020000  0x00020800  kernel command line
  *   0x0009fc00  0x00100000  not RAM for the guest: what firmware would occupy
- *   0x000e0000  0x00100000  ACPI: RSDP first, where a scan finds it too
+ *   0x000e0000  0x000f0000  ACPI: RSDP first, where a scan finds it too
+ *   0x000ffff0  0x00100000  real-mode reset entry: resets the machine
  *   0x00100000  GMEM_HOLE   RAM: kernel where its headers say, initrd at the end
  *   0xd0000000              virtio-mmio windows (vmm/vm.h)
  *   0xfec00000              I/O APIC
@@ -33,7 +34,8 @@
 #define X86_CMDLINE_MAX  2048
 #define X86_LOWMEM_END   UINT64_C(0x9fc00)
 #define X86_ACPI         UINT64_C(0xe0000)
-#define X86_ACPI_END     UINT64_C(0x100000)
+#define X86_ACPI_END     UINT64_C(0xf0000)
+#define X86_RESET_ENTRY  UINT64_C(0xffff0) /* f000:fff0 */
 #define X86_HIGHMEM      UINT64_C(0x100000)
 #define X86_IOAPIC       UINT64_C(0xfec00000)
 #define X86_LAPIC        UINT64_C(0xfee00000)
