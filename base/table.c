@@ -116,14 +116,21 @@ const char *table_format_size(char *buf, size_t size, uint64_t bytes)
 	return buf;
 }
 
+const char *table_format_duration(char *buf, size_t size, uint64_t ns)
+{
+	if (ns % NSEC_PER_SEC)
+		snprintf(buf, size, "%llums", (unsigned long long)(ns / NSEC_PER_MSEC));
+	else
+		snprintf(buf, size, "%llus", (unsigned long long)(ns / NSEC_PER_SEC));
+	return buf;
+}
+
 static void format_value(char *buf, size_t size, enum table_type type, uint64_t v)
 {
 	if (type == TABLE_SIZE)
 		table_format_size(buf, size, v);
-	else if (type == TABLE_DURATION && v % NSEC_PER_SEC)
-		snprintf(buf, size, "%llums", (unsigned long long)(v / NSEC_PER_MSEC));
 	else if (type == TABLE_DURATION)
-		snprintf(buf, size, "%llus", (unsigned long long)(v / NSEC_PER_SEC));
+		table_format_duration(buf, size, v);
 	else
 		snprintf(buf, size, "%llu", (unsigned long long)v);
 }

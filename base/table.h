@@ -114,3 +114,6 @@ const char *table_nearest(const char *typed, const char *const *names);
 
 /* table_format_size() - "2 GiB", "1536 MiB", "4097 bytes": exact, for messages. Returns @buf. */
 const char *table_format_size(char *buf, size_t size, uint64_t bytes);
+
+/* table_format_duration() - "90s", "250ms": as a user would write it. Returns @buf. */
+const char *table_format_duration(char *buf, size_t size, uint64_t ns);

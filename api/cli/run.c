@@ -10,7 +10,6 @@
 #include "api/core/signals.h"
 #include "api/emu/accel.h"
 #include "api/emu/emu.h"
-#include "base/log.h"
 #include "base/process.h"
 
 struct run_config {
@@ -100,8 +99,6 @@ static int expand_env(
 		if (!*arg || *arg == '=')
 			return error_set(
 				e, EINVAL, "--env '%s': has no name; write NAME=VALUE", arg);
-		if (strcspn(arg, "=") > 255)
-			return error_set(e, EINVAL, "--env: a name is longer than 255 bytes");
 		if (!strchr(arg, '=')) {
 			value = getenv(arg);
 			if (!value)
@@ -123,14 +120,6 @@ static int check(const struct run_config *c, struct error *e)
 		return error_set(
 			e, EINVAL, "--no-confine and --require-confinement exclude each other");
 	return 0;
-}
-
-static void say_no_confine(const struct run_config *c)
-{
-	if (c->no_confine)
-		log_warn(
-			"WARNING: --no-confine: the virtual machine's process is NOT confined. A guest that "
-			"breaks into it has all your rights on this machine. Debugging only.");
 }
 
 static int run_here(const struct cli *cli, const struct run_config *c,
@@ -169,7 +158,6 @@ static int run_here(const struct cli *cli, const struct run_config *c,
 	if (!p.sandbox.boot_timeout_ns)
 		p.sandbox.boot_timeout_ns =
 			getenv(ACCEL_ENV_INSIDE) ? BOOT_TIMEOUT_EMULATED_NS : BOOT_TIMEOUT_NS;
-	say_no_confine(c);
 	if (process_init(&e)) {
 		cli_error(&e);
 		return CLI_ERROR;

@@ -236,6 +236,7 @@ static int start(struct session *s, struct error *e)
 		return r;
 	c.loop = s->loop;
 	c.trace = &s->trace;
+	c.phases = s->p->trace != RUN_TRACE_OFF;
 	c.ops = &sandbox_ops;
 	c.ctx = s;
 	r = sandbox_create(&s->sandbox, &c, e);

@@ -24,18 +24,17 @@ static const char *const stream_names[] = { "stdout", "stderr" };
 static void add_env(struct agent_msg *m, const struct agent_spawn *s)
 {
 	cJSON *env = json_add_object(&m->json, m->params, "env");
-	char name[256];
 
 	for (size_t i = 0; i < s->nenv; i++) {
 		const char *eq = strchr(s->env[i], '=');
-		size_t len = eq ? (size_t)(eq - s->env[i]) : sizeof(name);
+		autofree char *name = eq ? strndup(s->env[i], (size_t)(eq - s->env[i])) : NULL;
 
-		if (len >= sizeof(name)) {
+		if (!eq)
+			continue; /* exec(2) allows it, but it is no variable */
+		if (!name) {
 			m->json.failed = true;
 			return;
 		}
-		memcpy(name, s->env[i], len);
-		name[len] = '\0';
 		cJSON_DeleteItemFromObjectCaseSensitive(env, name); /* the last one counts */
 		json_add_str(&m->json, env, name, eq + 1);
 	}

@@ -186,6 +186,7 @@ void sandbox_stop(struct sandbox *s)
 static void timer_fire(struct loop_timer *t)
 {
 	struct sandbox *s = container_of(t, struct sandbox, timer);
+	char within[32];
 
 	if (s->state == STATE_ENDING) {
 		kill_now(s);
@@ -198,8 +199,8 @@ static void timer_fire(struct loop_timer *t)
 	} else {
 		s->why = SANDBOX_BOOT_TIMEOUT;
 		error_set(&s->error, ETIMEDOUT,
-			"the guest didn't start within %llu s; --boot-timeout gives it longer",
-			(unsigned long long)(s->boot_timeout_ns / NSEC_PER_SEC));
+			"the guest didn't start within %s; --boot-timeout gives it longer",
+			table_format_duration(within, sizeof(within), s->boot_timeout_ns));
 	}
 	begin_end(s, 0);
 }

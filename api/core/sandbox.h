@@ -50,6 +50,7 @@ struct sandbox_config {
 	uint64_t boot_timeout_ns;
 	enum confine_level best, least;
 	struct trace *trace;
+	bool phases; /* have the vmm report its phases */
 	const struct sandbox_ops *ops;
 	void *ctx;
 };

@@ -1,0 +1,178 @@
+"""Every way a sandbox can end: its message and status, and that nothing of it is left. Runs where KVM works."""
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from guest import check, collect, expect, main, popen, read_until, run, wait_for  # noqa: E402
+
+RUNTIME = os.environ.get("XDG_RUNTIME_DIR") or ("/run" if os.geteuid() == 0 else "")
+SEED = int(os.environ.get("SKERRY_TEST_SEED", str(int(time.time()))))
+
+
+def processes():
+    """pid: (parent, argv0) of skerry's processes."""
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/cmdline" % pid, "rb") as f:
+                argv = f.read().split(b"\0")
+            with open("/proc/%s/stat" % pid) as f:
+                parent = int(f.read().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+        name = os.path.basename(argv[0]).decode(errors="replace")
+        if name.startswith("skerry") and name != "skerry-emu" and b"emu" not in argv[1:2]:
+            found[int(pid)] = (parent, name)
+    return found
+
+
+def files():
+    """Files and sockets with a name that skerry might leave."""
+    found = set()
+    for top in (os.path.join(RUNTIME, "skerry"), "/tmp", "/dev/shm"):
+        for folder, _, names in os.walk(top):
+            if "/emu" in folder:
+                continue
+            found.update(os.path.join(folder, n) for n in names if "skerry" in folder + n)
+    return found
+
+
+def sockets():
+    with open("/proc/net/unix") as f:
+        return {line.split(None, 7)[7].strip() for line in f if "skerry" in line and "emu" not in line}
+
+
+def nothing_left(what, before):
+    wait_for("no process is left after %s" % what, lambda: not processes(), 15)
+    check(not processes(), "processes left after %s: %r" % (what, processes()))
+    check(files() <= before[0], "files left after %s: %r" % (what, files() - before[0]))
+    check(sockets() <= before[1], "sockets left after %s: %r" % (what, sockets() - before[1]))
+
+
+def state():
+    return files(), sockets()
+
+
+def test_guest_ends_by_itself():
+    before = state()
+    for script, says in (
+            ("sudo poweroff -f; sleep 60", "powered itself off"),
+            ("sudo reboot -f; sleep 60", "restarted itself"),
+            ("echo c | sudo tee /proc/sysrq-trigger >/dev/null; sleep 60", "kernel panicked"),
+            ("sudo sh -c 'echo b > /proc/sysrq-trigger'; sleep 60", "restarted itself")):
+        r = run("sh", "-c", "echo begun; " + script)
+        expect(r, 125, b"begun\n", says=says)
+        check(r.seconds < 60, "it took %.1f s" % r.seconds, r)
+        nothing_left(script, before)
+
+
+def test_panic_shows_the_console():
+    r = run("sh", "-c", "echo c | sudo tee /proc/sysrq-trigger >/dev/null; sleep 60")
+    expect(r, 125, says=["Kernel panic - not syncing", "sysrq"])
+    check(all(c >= 32 or c == 10 for c in r.err), "control characters are escaped", r)
+
+
+def test_console_cannot_drive_the_terminal():
+    script = "printf '\\033[31mred\\007\\r\\n' > /dev/ttyS0; sleep 0.5; poweroff -f; sleep 60"
+    r = run("sudo", "sh", "-c", script)
+    expect(r, 125, says=["powered itself off", "\\x1b[31mred\\x07"])
+    check(all(c >= 32 or c == 10 for c in r.err), "control characters are escaped", r)
+
+
+def test_out_of_memory():
+    before = state()
+    eat = "import os\na = []\nwhile True: a.append(bytearray(os.urandom(1 << 12)) * 256)"
+    r = run("python3", "-c", eat, opts=("-q", "--memory", "256m"))
+    expect(r, 125, b"", says="guest ran out of memory (256 MiB); try --memory 512m")
+    # a child is killed, the command goes on and says so itself
+    r = run("bash", "-c", "python3 -c '%s'; echo status $?" % eat, opts=("-q", "--memory", "256m"))
+    expect(r, 0, b"status 137\n")
+    nothing_left("out of memory", before)
+
+
+def test_tmpfs_full():
+    script = "head -c 2G /dev/zero > /tmp/f; echo $?; rm /tmp/f; echo still here"
+    r = run("bash", "-c", script, opts=("-q", "--memory", "512m"))
+    expect(r, 0, b"1\nstill here\n", says="No space left on device")
+
+
+def test_agent_survives_the_guests_root():
+    script = "kill -9 1; kill -STOP 1; kill -TERM 1; for p in /proc/[0-9]*; do :; done; umount -l /proc; echo alive"
+    expect(run("sudo", "bash", "-c", script), 0, b"alive\n", b"")
+
+
+def wait_process(name, parent, seconds=60):
+    found = []
+
+    def look():
+        found[:] = [pid for pid, (up, argv0) in processes().items() if argv0 == name and up == parent]
+        return found
+
+    wait_for("process " + name, look, seconds)
+    return found[0] if found else None
+
+
+def test_kill_vmm():
+    before = state()
+    p = popen("sh", "-c", "echo ready; sleep 1000", opts=("-q",))
+    read_until(p.stdout, b"ready\n")
+    os.kill(wait_process("skerry-vmm", p.pid), signal.SIGKILL)
+    r = collect(p, patience=30)
+    expect(r, 125, b"", says="process was killed")
+    nothing_left("kill -9 of the vmm", before)
+
+
+def test_kill_supervisor():
+    before = state()
+    p = popen("sh", "-c", "echo ready; sleep 1000", opts=("-q",))
+    read_until(p.stdout, b"ready\n")
+    p.kill()
+    p.communicate()
+    nothing_left("kill -9 of skerry run", before)
+
+
+def test_kill_at_random_moments():
+    print("seed %d" % SEED, flush=True)
+    rng = random.Random(SEED)
+    before = state()
+    for i in range(int(os.environ.get("SKERRY_TEST_KILLS", "12"))):
+        victim = rng.choice(("skerry-vmm", "supervisor"))
+        delay = rng.choice((rng.uniform(0, 0.5), rng.uniform(0, 6)))
+        p = popen("sh", "-c", "while :; do echo x; done | cat", opts=("-q",), stdout=subprocess.DEVNULL)
+        what = "%d: kill -9 of %s after %.3f s" % (i, victim, delay)
+        if victim == "supervisor":
+            time.sleep(delay)
+            p.kill()
+        else:
+            pid = wait_process(victim, p.pid)
+            time.sleep(delay)
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+        r = collect(p, patience=30)
+        if victim == "supervisor":
+            check(r.status == -9, what, r)
+        else:
+            expect(r, 125, says="process was killed")
+        nothing_left(what, before)
+
+
+def test_ordinary_end_leaves_nothing():
+    before = state()
+    for opts, status in ((("-q",), 3), (("-q", "--timeout", "1s"), 124), (("-q", "--boot-timeout", "1ms"), 125)):
+        r = run("sh", "-c", "exit 3" if status == 3 else "sleep 1000", opts=opts)
+        check(r.status == status, "status %d" % status, r)
+        check(not processes(), "processes left: %r" % processes())
+        nothing_left("%r" % (opts,), before)
+
+
+def test_boot_timeout():
+    r = run("true", opts=("-q", "--boot-timeout", "100ms"))
+    expect(r, 125, b"", says="didn't start within")
+
+
+if __name__ == "__main__":
+    main(globals(), near=True)
