@@ -75,6 +75,8 @@ bool virtio_busy(const struct virtio_dev *d)
 void virtio_stop(struct virtio_dev *d)
 {
 	virtio_reset(d);
+	if (d->class->stop)
+		d->class->stop(d);
 	if (d->transport)
 		d->transport->stop(d);
 }

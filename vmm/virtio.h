@@ -52,6 +52,11 @@ struct virtio_class {
 	void (*reset)(struct virtio_dev *d);
 	/* A 1-, 2-, 4- or 8-byte write to config space, in bounds. NULL: config is read-only. */
 	void (*config_write)(struct virtio_dev *d, unsigned off, const void *data, unsigned len);
+	/*
+	 * The device goes, after a reset (loop thread): cancel operations that a reset leaves waiting, so that busy
+	 * ends. NULL: nothing to do.
+	 */
+	void (*stop)(struct virtio_dev *d);
 	/* True while an operation is in flight in the loop. NULL: never. */
 	bool (*busy)(const struct virtio_dev *d);
 	/* Free @d, which virtio_destroy() has reset. */
