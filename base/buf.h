@@ -28,3 +28,8 @@ void *buf_reserve(struct buf *b, size_t len) must_check;
 void buf_commit(struct buf *b, size_t len);
 /* buf_consume() - Drop @len bytes from the front; @len <= buf_len(). */
 void buf_consume(struct buf *b, size_t len);
+/* buf_truncate() - Drop bytes from the end so that @len remain; @len <= buf_len(). */
+static inline void buf_truncate(struct buf *b, size_t len)
+{
+	b->len = len;
+}

@@ -1,7 +1,8 @@
 /*
  * base/frame.h - the framing of base/guest_proto.h: bytes to frames, frames to bytes
  *
- * What:    a pure parser over a contiguous buffer, a reader that collects bytes for it, and builders.
+ * What:    a pure parser over a contiguous buffer, a reader that collects bytes for it, and
+ *          builders.
  * Trust:   every byte is the peer's. What is not exactly as guest_proto.h says is an error that
  *          names itself; after one the stream can't be understood and the connection must end.
  * Memory:  a reader holds at most one frame (GP_HEADER + GP_FRAME_MAX) and one read after it.
@@ -68,7 +69,10 @@ void frame_reader_reset(struct frame_reader *r);
 void frame_header(uint8_t ret[GP_HEADER], enum gp_kind kind, size_t len);
 
 #define FRAME_DATA_HEADER (GP_HEADER + 8)
-/* frame_data_header() - Header and stream id of a GP_DATA frame; @len: 1..GP_DATA_MAX bytes of data. */
+/*
+ * frame_data_header() - Header and stream id of a GP_DATA frame; @len: 1..GP_DATA_MAX bytes of
+ * data.
+ */
 void frame_data_header(uint8_t ret[FRAME_DATA_HEADER], uint64_t stream, size_t len);
 
 /*

@@ -21,6 +21,7 @@ struct boot {
 	uint64_t tmpfs_bytes;           /* skerry.tmpfs=, writable layer; half of RAM */
 	char hostname[65];              /* skerry.hostname=; "": as the image says, else "skerry" */
 	char mode[16];                  /* skerry.mode=; "": a sandbox; "emu" */
+	char port[64]; /* skerry.port=; a virtio-serial port to serve instead of vsock; "": none */
 };
 
 /* boot_fatal() - One line on the console, then power off. */
@@ -30,7 +31,9 @@ void boot_log(const char *fmt, ...) printf_like(1, 2);
 /* boot_power_off() - At once; nothing is stopped or synced. */
 _Noreturn void boot_power_off(void);
 
-/* boot_param() - Value of KEY=VALUE in a command line; the last counts. false: absent or too long. */
+/*
+ * boot_param() - Value of KEY=VALUE in a command line; the last counts. false: absent or too long.
+ */
 bool boot_param(const char *cmdline, const char *key, char *ret, size_t size);
 /* boot_bytes() - A decimal number of bytes, optional suffix k, m or g. */
 bool boot_bytes(const char *text, uint64_t *ret);
@@ -55,7 +58,11 @@ void boot_mount(const char *source, const char *target, const char *type, unsign
 void boot_overlay(const char *lower, const char *rw, uint64_t tmpfs_bytes, const char *target);
 /* boot_enter_root() - Make @target the root, taking /proc, /sys and /dev along. */
 void boot_enter_root(const char *target);
-/* boot_system() - In the final root: devpts, shm, run, cgroups, hostname, /etc/hosts, loopback. */
+/* boot_devices() - In the final root: devpts, shm, /dev/fd and its kin, cgroups. */
+void boot_devices(void);
+/* boot_loopback() - lo is up. */
+void boot_loopback(void);
+/* boot_system() - In the final root: all of the above, /run, limits, hostname, /etc/hosts. */
 void boot_system(const struct boot *b);
 
 /**

@@ -1,0 +1,1 @@
+#include "guest-init/guest_blob.h"
