@@ -45,9 +45,9 @@ static void check(const struct vmm_config *c, const char *text)
 
 #define BAD(field, value, text)                                                                    \
 	do {                                                                                       \
-		struct vmm_config c = good();                                                      \
-		c.field = (value);                                                                 \
-		check(&c, text);                                                                   \
+		struct vmm_config bad = good();                                                    \
+		bad.field = (value);                                                               \
+		check(&bad, text);                                                                 \
 	} while (0)
 
 static void fields(void)
@@ -63,7 +63,7 @@ static void fields(void)
 
 	BAD(magic, 0, "another version");
 	BAD(version, VMM_CONFIG_VERSION + 1, "another version");
-	BAD(size, sizeof(c) - 1, "another version");
+	BAD(size, sizeof(struct vmm_config) - 1, "another version");
 	BAD(flags, VMM_FLAGS_ALL + 1, "flags");
 	BAD(flags, UINT32_MAX, "flags");
 	BAD(cpus, 0, "cpus");
