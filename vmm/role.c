@@ -28,6 +28,7 @@
 #include "vmm/dev_balloon.h"
 #include "vmm/dev_blk.h"
 #include "vmm/dev_rng.h"
+#include "vmm/dev_vsock.h"
 #include "vmm/power.h"
 #include "vmm/uart.h"
 #include "vmm/virtio_mmio.h"
@@ -35,9 +36,6 @@
 #define RING_ENTRIES   256
 #define DRAIN_LIMIT_NS (2 * NSEC_PER_SEC) /* for operations under way when the machine ends */
 #define DRAIN_STEP_NS  (1 * NSEC_PER_MSEC)
-
-/* virtio-mmio slots; disks follow */
-enum { SLOT_VSOCK, SLOT_RNG, SLOT_BALLOON };
 
 struct role {
 	struct vmm_config cfg;
@@ -47,8 +45,8 @@ struct role {
 	struct vm *vm;
 	struct uart *uart;
 	struct virtio_dev *dev[VM_VIRTIO_SLOTS];
-	unsigned nslots;
-	struct virtio_dev *balloon;
+	unsigned nslots, nattached; /* slots: vsock, rng, balloon if any, disks */
+	struct virtio_dev *vsock, *balloon;
 	struct arch_entry entry;
 
 	int ctl_slot, event_slot;
@@ -110,7 +108,20 @@ static void probe(struct role *r, uint32_t what)
 		probe_done(&r->probe_op, -EINVAL);
 }
 
-static void dispatch(struct role *r, const struct ctl_msg *m)
+/* Hands a stream socket to the device; what it doesn't take is closed, which is how the other end learns. */
+static void give_stream(struct role *r, const struct ctl_msg *m, int *fd)
+{
+	uint32_t port = m->u.vsock.port;
+	int err = m->type == CTL_VSOCK_CONNECT ? dev_vsock_host_connect(r->vsock, port, *fd)
+					       : dev_vsock_host_accept(r->vsock, port, *fd);
+
+	if (err)
+		log_error("vsock: port %u: %s", port, strerror(-err));
+	else
+		*fd = -1;
+}
+
+static void dispatch(struct role *r, const struct ctl_msg *m, int fds[CTL_FDS_MAX])
 {
 	struct error e;
 
@@ -121,6 +132,10 @@ static void dispatch(struct role *r, const struct ctl_msg *m)
 		return;
 	}
 	switch (m->type) {
+	case CTL_VSOCK_CONNECT:
+	case CTL_VSOCK_ACCEPT:
+		give_stream(r, m, &fds[0]);
+		break;
 	case CTL_BALLOON:
 		if (r->balloon)
 			dev_balloon_set_target(r->balloon, m->u.balloon.target_bytes);
@@ -153,7 +168,7 @@ static void ctl_ready(struct loop_op *op, int res)
 		return;
 	n = ctl_recv(ROLE_FD_CTL, &m, fds);
 	if (n == 1) {
-		dispatch(r, &m);
+		dispatch(r, &m, fds);
 		for (unsigned i = 0; i < CTL_FDS_MAX; i++)
 			close_fd(&fds[i]);
 	} else if (n != -EAGAIN && n != -EINTR) {
@@ -230,31 +245,35 @@ static int build_machine(struct role *r, struct error *e)
 	return err ? err : arch_boot_vcpu(vm_vcpu_fd(r->vm, 0), &r->entry, e);
 }
 
-static int add_device(
-	struct role *r, unsigned slot, int created, struct virtio_dev *dev, struct error *e)
+/* Takes over a device that was just created, unless it wasn't. */
+static int add_device(struct role *r, int created, struct virtio_dev *d, struct error *e)
 {
+	unsigned slot = r->nattached;
+
 	if (created)
 		return created;
-	r->dev[slot] = dev;
-	return virtio_mmio_attach(r->vm, slot, dev, e);
+	r->dev[slot] = d;
+	r->nattached++;
+	return virtio_mmio_attach(r->vm, slot, d, e);
 }
 
 static int add_devices(struct role *r, struct error *e)
 {
 	struct virtio_dev *d = NULL;
-	unsigned slot = SLOT_RNG;
-	int err;
+	int err = dev_vsock_create(&r->vsock, r->loop, r->mem, r->cfg.guest_cid, e);
 
-	err = virtio_mmio_attach(r->vm, SLOT_VSOCK, NULL, e);
-	if (!err)
-		err = add_device(r, slot++, dev_rng_create(&d, r->loop, r->mem, e), d, e);
+	err = add_device(r, err, r->vsock, e);
+	if (err)
+		return err;
+	err = dev_rng_create(&d, r->loop, r->mem, e);
+	err = add_device(r, err, d, e);
 	if (!err && r->cfg.flags & VMM_BALLOON) {
-		err = add_device(r, slot++, dev_balloon_create(&d, r->loop, r->mem, e), d, e);
-		r->balloon = err ? NULL : d;
+		err = dev_balloon_create(&r->balloon, r->loop, r->mem, e);
+		err = add_device(r, err, r->balloon, e);
 	}
 	for (uint32_t i = 0; i < r->cfg.ndisks && !err; i++) {
-		err = add_device(
-			r, slot++, dev_blk_create(&d, r->loop, r->mem, &r->cfg.disk[i], e), d, e);
+		err = dev_blk_create(&d, r->loop, r->mem, &r->cfg.disk[i], e);
+		err = add_device(r, err, d, e);
 		close_fd(&r->cfg.disk[i].fd);
 	}
 	return err;
@@ -304,7 +323,7 @@ static int build(struct role *r, struct error *e)
 {
 	int err = loop_create(&r->loop, RING_ENTRIES, e);
 
-	r->nslots = SLOT_BALLOON + !!(r->cfg.flags & VMM_BALLOON) + r->cfg.ndisks;
+	r->nslots = 2 + !!(r->cfg.flags & VMM_BALLOON) + r->cfg.ndisks;
 	if (!err)
 		err = build_machine(r, e);
 	if (!err)
@@ -354,8 +373,8 @@ static int check_level(const struct role *r, struct error *e)
 
 static bool devices_busy(const struct role *r)
 {
-	for (unsigned i = 0; i < r->nslots; i++)
-		if (r->dev[i] && virtio_busy(r->dev[i]))
+	for (unsigned i = 0; i < r->nattached; i++)
+		if (virtio_busy(r->dev[i]))
 			return true;
 	return r->ctl_op.busy || r->event_op.busy || r->probe_op.busy;
 }
@@ -373,9 +392,8 @@ static void drain_step(struct loop_timer *t)
 /* Lets operations under way finish, so that their memory can go. False: some disk or so never answered. */
 static bool drain(struct role *r)
 {
-	for (unsigned i = 0; i < r->nslots; i++)
-		if (r->dev[i])
-			virtio_stop(r->dev[i]);
+	for (unsigned i = 0; i < r->nattached; i++)
+		virtio_stop(r->dev[i]);
 	loop_cancel(r->loop, &r->ctl_op);
 	loop_cancel(r->loop, &r->event_op);
 	loop_cancel(r->loop, &r->probe_op);
@@ -387,7 +405,7 @@ static bool drain(struct role *r)
 
 static void destroy(struct role *r)
 {
-	for (unsigned i = 0; i < r->nslots; i++)
+	for (unsigned i = 0; i < r->nattached; i++)
 		virtio_destroy(r->dev[i]);
 	uart_destroy(r->uart);
 	vm_destroy(r->vm);
