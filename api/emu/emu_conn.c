@@ -210,10 +210,13 @@ static bool stage(struct buf *from, uint8_t *out, size_t *len, size_t *at)
 	return *at < *len;
 }
 
+/* @why: NULL if QEMU is gone. Then its end, which the daemon sees next, also ends the connections. */
 static void port_lost(struct port *p, const char *why)
 {
 	relay_kill(&p->relay);
 	loop_timer_clear(p->daemon->loop, &p->deadline);
+	if (!why)
+		return;
 	if (p->conn)
 		conn_close(p->conn);
 	daemon_port_lost(p->daemon, p, why);
@@ -224,7 +227,7 @@ static void port_write_done(struct loop_op *op, int res)
 	struct port *p = container_of(op, struct port, write);
 
 	if (res <= 0) {
-		port_lost(p, res ? strerror(-res) : "closed");
+		port_lost(p, NULL);
 		return;
 	}
 	p->out_at += (size_t)res;
@@ -239,7 +242,7 @@ static void port_read_done(struct loop_op *op, int res)
 	if (p->relay.state == RELAY_DEAD)
 		return;
 	if (res <= 0) {
-		port_lost(p, res ? strerror(-res) : "closed");
+		port_lost(p, NULL);
 		return;
 	}
 	r = relay_port_input(&p->relay, p->in, (size_t)res);
@@ -312,7 +315,7 @@ static void want_session(struct conn *c)
 
 	for (struct conn *o = d->conns; o; o = o->next)
 		waiting += o->state == CONN_WAITING;
-	if (d->retiring || d->state == DAEMON_ENDING) {
+	if (d->state == DAEMON_ENDING) {
 		conn_close(c); /* an end of file at once means: start a new one */
 		return;
 	}
@@ -400,6 +403,8 @@ static void conn_read_done(struct loop_op *op, int res)
 			conn_request(c);
 		break;
 	case CONN_BUSY:
+		if (c->port->relay.state != RELAY_BUSY)
+			return; /* QEMU is gone, and we are next */
 		if (relay_client_input(&c->port->relay, c->in, (size_t)res)) {
 			conn_close(c);
 			return;

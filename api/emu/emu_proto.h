@@ -33,7 +33,7 @@ enum emu_op {
 	EMU_OP_SESSION = 1, /* a port of L1, as soon as it is up and one is free */
 	EMU_OP_STOP,        /* end, unless commands are running (EMU_MSG_FAIL says how many) */
 	EMU_OP_STOP_FORCE,  /* end */
-	EMU_OP_RETIRE,      /* if it has that disk: take no new command; end when the last one has ended */
+	EMU_OP_RETIRE,      /* if it has that disk: end when no command is left, without idling */
 };
 
 enum emu_msg {

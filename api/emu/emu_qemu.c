@@ -19,6 +19,10 @@
 #define ARGS_MAX       192
 #define TEXT_MAX       16384
 #define ICOUNT_TSC_KHZ 1000000 /* -icount shift=1: 2 ns an instruction, the TSC counts nanoseconds */
+/* Features of the model that TCG warns about, one line each, before L1 says anything. */
+#define NOT_IN_TCG                                                                                 \
+	",rdseed=off,sha-ni=off,fxsr-opt=off,misalignsse=off,3dnowprefetch=off,osvw=off,topoext=off," \
+	"nrip-save=off,xsavec=off"
 #define CONSOLE_PIPE   (64 * 1024)
 
 /* ---- what it is given ---- */
@@ -140,11 +144,10 @@ static void add_devices(struct args *a, const struct inherited *in)
 		add(a, "virtio-9p-pci,fsdev=fs%zu,mount_tag=%s", i, tags[i]);
 	}
 	if (in->disk >= 0) {
-		add(a, "-add-fd");
-		add(a, "fd=%d,set=1", in->disk);
 		add(a, "-drive");
-		add(a, "if=none,id=d0,file=/dev/fdset/1,format=raw,cache=writeback,discard=unmap,"
-		       "detect-zeroes=unmap");
+		add(a, "if=none,id=d0,file=/dev/fd/%d,format=raw,cache=writeback,discard=unmap,"
+		       "detect-zeroes=unmap",
+			in->disk);
 		add(a, "-device");
 		add(a, "virtio-blk-pci,drive=d0,discard=on,write-zeroes=on");
 	}
@@ -166,9 +169,9 @@ static void add_all(struct args *a, const struct emu_config *c, const struct inh
 	uint64_t memory, uint64_t tsc_khz)
 {
 	add(a, "%s", c->qemu);
-	add_words(a, "-name skerry-emulated-host -nodefaults -no-user-config -nographic -no-reboot -net none "
-		     "-M q35,usb=off,smbus=off,sata=off,vmport=off,graphics=off -accel "
-		     "tcg,thread=single,tb-size=1024 -cpu EPYC -smp 1 "
+	add_words(a, "-name skerry-emulated-host -nodefaults -no-user-config -display none -no-reboot -net none "
+		     "-M q35,usb=off,smbus=off,sata=off,vmport=off -accel tcg,thread=single,tb-size=1024 "
+		     "-cpu EPYC" NOT_IN_TCG " -smp 1 "
 		     "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny "
 		     "-serial chardev:con");
 	if (c->icount)

@@ -10,8 +10,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "api/emu/emu.h"
@@ -21,6 +23,7 @@
 #include "base/process.h"
 
 #define LOCK_MAX_NS  (40 * NSEC_PER_SEC) /* others start daemons, or one is ending */
+#define STOP_MAX_NS  (20 * NSEC_PER_SEC) /* more than a daemon waits for L1 */
 #define READY_MAX_NS (20 * NSEC_PER_SEC) /* from exec to listening: milliseconds */
 #define TRIES        8
 
@@ -242,11 +245,38 @@ int emu_connect(struct emu_session *ret, const struct emu_config *c, void (*tell
 	return MIN(r, 0);
 }
 
+/* A daemon that doesn't do what it was asked: its death ends QEMU and everything in L1. */
+static void kill_daemon(int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) && peer.pid > 0)
+		kill(peer.pid, SIGKILL);
+}
+
+/* 0: it has ended, whatever it answered. */
+static int stop_one(int fd, int dir, bool force, struct error *e)
+{
+	uint64_t deadline_ns = loop_now_ns() + STOP_MAX_NS;
+	char text[EMU_TEXT_MAX + 1];
+	int r = emu_hear(fd, deadline_ns, text);
+
+	if (r == EMU_MSG_FAIL)
+		return error_set(e, EBUSY, "the emulated host was not ended: %s; --force ends it all the same",
+			text);
+	/* Gone is who no longer holds the lock. */
+	r = emu_lock(dir, deadline_ns);
+	if (r == -ETIMEDOUT && force) {
+		kill_daemon(fd);
+		r = emu_lock(dir, loop_now_ns() + STOP_MAX_NS);
+	}
+	return r && r != -ESTALE ? error_set(e, -r, "the emulated host does not end; --force kills it") : 0;
+}
+
 int emu_stop(bool force, unsigned *ret_stopped, struct error *e)
 {
 	autoclose int base = emu_base_open(false, e);
-	uint64_t deadline_ns = loop_now_ns() + LOCK_MAX_NS;
-	char text[EMU_TEXT_MAX + 1];
 	struct emu_each each;
 	unsigned n = 0;
 	int r = 0;
@@ -264,16 +294,8 @@ int emu_stop(bool force, unsigned *ret_stopped, struct error *e)
 
 		if (fd < 0 || emu_ask(fd, force ? EMU_OP_STOP_FORCE : EMU_OP_STOP, NULL))
 			continue; /* dead or ending by itself */
-		r = emu_hear(fd, deadline_ns, text);
-		if (r == EMU_MSG_FAIL) {
-			r = error_set(e, EBUSY, "the emulated host was not ended: %s; --force ends it all the same",
-				text);
-		} else {
-			/* Gone is who no longer holds the lock. */
-			r = emu_lock(each.dir, deadline_ns);
-			r = r && r != -ESTALE ? error_set(e, -r, "the emulated host does not end") : 0;
-			n++;
-		}
+		r = stop_one(fd, each.dir, force, e);
+		n += !r;
 	}
 	emu_each_end(&each);
 	*ret_stopped = n;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The emulated host for real: QEMU, our kernel and init, the daemon, many commands, and every kind of death.
 
-usage: emu_host.py SKERRY [CASE...]
+usage: SKERRY=build/skerry emu_host.py [CASE...]
 
 Needs QEMU and the kernel that `skerry setup` makes for the emulated host; without them it says so and exits 77.
 Each case gets a runtime folder of its own, so that it meets no other emulated host, and leaves nothing in it.
@@ -17,7 +17,7 @@ import threading
 import time
 
 MIB = 1 << 20
-SKERRY = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else None
+SKERRY = os.path.abspath(os.environ["SKERRY"])
 BULK = int(os.environ.get("EMU_TEST_BULK_MIB", "16")) * MIB
 PORTS = 16
 
@@ -426,13 +426,10 @@ ALONE = [case_start_race, case_idle_end, case_qemu_killed, case_daemon_killed, c
 
 
 def main():
-    if not SKERRY:
-        print(__doc__)
-        return 2
     if not shutil.which("qemu-system-x86_64") or not os.path.exists(state_folder() + "/kernels/emulated-host/vmlinux"):
         print("skipped: needs qemu-system-x86_64 and the emulated host's kernel (skerry setup)")
         return 77
-    wanted = sys.argv[2:]
+    wanted = sys.argv[1:]
     shared = Host()
     failed = 0
     for case in SHARED + ALONE:
