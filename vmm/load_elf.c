@@ -36,8 +36,8 @@ static int read_at(
 
 	if (len > f->file_size || off > f->file_size - len)
 		return error_set(e, ENOEXEC,
-			"kernel: truncated: %s at byte %" PRIu64 " is beyond its end at %" PRIu64,
-			what, off, f->file_size);
+			"kernel: truncated: %s should be at byte %" PRIu64 " of %" PRIu64, what,
+			off, f->file_size);
 	while (done < len) {
 		ssize_t n = pread(f->fd, (uint8_t *)buf + done, len - done, (off_t)(off + done));
 
@@ -266,9 +266,9 @@ int load_elf(struct gmem *m, int fd, const struct load_elf_arch *arch, struct lo
 	int r = open_elf(&f, fd, arch, e);
 
 	if (!r)
-		r = read_notes(&f, &k, e);
-	if (!r)
 		r = load_segments(&f, m, arch, &k, e);
+	if (!r)
+		r = read_notes(&f, &k, e);
 	if (r)
 		return r;
 	k.entry = f.head.e_entry;
