@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "api/cli/command.h"
+#include "api/emu/emu.h"
 #include "base/log.h"
 #include "base/loop.h"
 
@@ -19,6 +20,7 @@ struct role {
 };
 
 static const struct role roles[] = {
+	{ "skerry-emu", emu_daemon_main },
 	{ NULL, NULL },
 };
 

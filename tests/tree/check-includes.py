@@ -19,6 +19,7 @@ ALLOWED = {
         "base/buf.h",
         "base/frame.h",
         "base/guest_proto.h",
+        "base/emu_names.h",
     },
     "api": {"api", "base", "vmm", "net", "proxy", "guest-init/guest_blob.h"},
 }
