@@ -294,6 +294,7 @@ static void status_sequence(void)
 
 	setup(&f);
 	CHECK_EQ(rd(&f, STATUS), 0);
+	features(&f, COMMON);
 	wr(&f, STATUS, S_FEAT); /* before the driver said who it is */
 	CHECK_EQ(rd(&f, STATUS), 0);
 	wr(&f, STATUS, S_ACK);
@@ -323,8 +324,8 @@ static void status_failed(void)
 	struct fixture f;
 
 	setup(&f);
-	wr(&f, STATUS, S_ACK | S_DRIVER | S_FAILED);
 	features(&f, COMMON);
+	wr(&f, STATUS, S_ACK | S_DRIVER | S_FAILED);
 	wr(&f, STATUS, S_ACK | S_DRIVER | S_FEAT | S_OK);
 	CHECK_EQ(rd(&f, STATUS), S_ACK | S_DRIVER | S_FAILED);
 	to_driver_ok(&f);
