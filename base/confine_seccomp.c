@@ -71,6 +71,9 @@ static const struct {
 	{ SCMP_SYS(mprotect), BOTH, 2, PROT_EXEC, 0 },
 	{ SCMP_SYS(madvise), BOTH, 2, UINT32_MAX, MADV_DONTNEED },
 	{ SCMP_SYS(madvise), BOTH, 2, UINT32_MAX, MADV_FREE },
+	{ SCMP_SYS(madvise), BOTH, 2, UINT32_MAX,
+		MADV_NOHUGEPAGE }, /* how a sanitizer's threads end */
+	{ SCMP_SYS(madvise), BOTH, 2, UINT32_MAX, MADV_DONTDUMP },
 	{ SCMP_SYS(futex), BOTH, 1, FUTEX_CMD_MASK &UINT32_MAX, FUTEX_WAIT },
 	{ SCMP_SYS(futex), BOTH, 1, FUTEX_CMD_MASK &UINT32_MAX, FUTEX_WAKE },
 	{ SCMP_SYS(futex), BOTH, 1, FUTEX_CMD_MASK &UINT32_MAX, FUTEX_WAIT_BITSET },
