@@ -37,6 +37,7 @@ struct vsock_stream {
 	bool poll_rests;              /* only half of the host end is closed: see POLL_REST_NS */
 	bool releasing;               /* the host end is being closed: operations were cancelled */
 	bool rcv_closed, send_closed; /* shutdown(2) done on fd */
+	bool hung_up;                 /* the other end is closed, both ways */
 	bool readable;                /* poll said so, not read since */
 	bool write_waits;             /* write polls for POLLOUT: fd is non-blocking and full */
 

@@ -331,9 +331,9 @@ void vsock_stream_todo(struct vsock *v)
 
 static void host_closed(struct vsock_stream *s)
 {
+	s->hung_up = true;
 	if (vsock_conn_reads_host(&s->conn))
-		s->readable =
-			true; /* there may be data before the end, or an error: the read will tell */
+		s->readable = true; /* the read tells: data before the end, or an error */
 	else if (s->conn.state == VSOCK_OPEN)
 		vsock_conn_host_shut(&s->conn, VSOCK_SHUTDOWN_BOTH);
 	else if (s->conn.state < VSOCK_OPEN)
@@ -366,7 +366,8 @@ static void read_done(struct loop_op *op, int res)
 	else
 		stage_put(s);
 	if (!res)
-		vsock_conn_host_shut(&s->conn, VSOCK_SHUTDOWN_SEND);
+		vsock_conn_host_shut(
+			&s->conn, s->hung_up ? VSOCK_SHUTDOWN_BOTH : VSOCK_SHUTDOWN_SEND);
 	else if (res < 0 && res != -EAGAIN && res != -EINTR && res != -ECANCELED)
 		vsock_conn_abort(&s->conn);
 	vsock_stream_update(s);
