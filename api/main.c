@@ -13,6 +13,7 @@
 #include "api/emu/emu.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "vmm/role.h"
 
 struct role {
 	const char *name; /* argv[0] */
@@ -20,6 +21,7 @@ struct role {
 };
 
 static const struct role roles[] = {
+	{ "skerry-vmm", vmm_main },
 	{ "skerry-emu", emu_daemon_main },
 	{ NULL, NULL },
 };

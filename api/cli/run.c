@@ -69,11 +69,11 @@ static const struct table run_table = {
 	.name = "skerry run",
 	.operands = "[--] CMD [ARG...]",
 	.summary = "Run a command in a new virtual machine",
-	.text = "The machine boots, runs CMD and is gone when CMD ends. Output and exit status are\n"
-		"the command's: 128+n after signal n, 126 if it can't be executed, 127 if there is\n"
-		"no such command, 124 after --timeout, 125 if skerry itself failed. SIGINT, SIGTERM\n"
-		"and SIGHUP are passed on; if the command hasn't ended 10 seconds later it is\n"
-		"killed. A second Ctrl-C within two seconds kills it at once.\n\n"
+	.text = "The machine boots, runs CMD and is gone when CMD ends. Output and exit status\n"
+		"are the command's: 128+n after signal n, 126 if it can't be executed, 127 if\n"
+		"there is no such command, 124 after --timeout, 125 if skerry itself failed.\n"
+		"SIGINT, SIGTERM and SIGHUP are passed on; if the command hasn't ended 10 seconds\n"
+		"later it is killed. A second Ctrl-C within two seconds kills it at once.\n\n"
 		"Options end at CMD: what follows belongs to it.",
 	TABLE_FIELDS(run_fields),
 	.size = sizeof(struct run_config),

@@ -129,16 +129,23 @@ static int exit_status(struct session *s, const struct agent_exit *x)
 	return (int)x->code;
 }
 
+/* The agent says "No such file or directory (os error 2): spawn 'x'"; of that a person needs the beginning. */
 static int failure_status(const struct session *s, const struct agent_failure *f)
 {
-	const char *what = s->p->spawn.command;
+	const struct agent_spawn *spawn = &s->p->spawn;
+	int reason = (int)(strstr(f->message, " (os error ")
+				   ? strstr(f->message, " (os error ") - f->message
+				   : (ptrdiff_t)strlen(f->message));
 
-	log_error("%s: %s", what, f->message);
-	if (!strcmp(f->code, "ENOENT"))
+	if (strstr(f->message, "): chdir '")) {
+		log_error("--workdir '%s': %.*s", spawn->cwd ? spawn->cwd : "", reason, f->message);
+		return CLI_ERROR;
+	}
+	log_error("'%s': %.*s", spawn->command, reason, f->message);
+	if (!strcmp(f->code, "ENOENT") || !strcmp(f->code, "ENOTDIR"))
 		return CLI_NOT_FOUND;
-	if (!strcmp(f->code, "EACCES") || !strcmp(f->code, "ENOEXEC") || !strcmp(f->code, "EISDIR"))
-		return CLI_NOT_EXECUTABLE;
-	return CLI_ERROR;
+	return !strcmp(f->code, "EACCES") || !strcmp(f->code, "ENOEXEC") ? CLI_NOT_EXECUTABLE
+									 : CLI_ERROR;
 }
 
 static void on_done(void *ctx, const struct attach_result *r)

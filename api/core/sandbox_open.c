@@ -71,7 +71,8 @@ static int open_kernel(struct sandbox_inputs *in, const char *name, struct error
 	in->config.kernel_fd = add_fd(in, k.vmlinux_fd);
 	if (k.modules_fd >= 0)
 		in->config.initrd_fd[in->config.ninitrds++] = add_fd(in, k.modules_fd);
-	init = memfd_sealed("skerry-init", guest_blob, guest_blob_size);
+	init = memfd_sealed(
+		"skerry-init", guest_blob_start, (size_t)(guest_blob_end - guest_blob_start));
 	if (init < 0)
 		return error_set(e, -init, "guest-init: %s", strerror(-init));
 	in->config.initrd_fd[in->config.ninitrds++] = add_fd(in, init);
