@@ -3,11 +3,12 @@
  */
 #include "api/cli/command.h"
 
-extern const struct command cmd_run, cmd_emu, cmd_version, cmd_help;
+extern const struct command cmd_run, cmd_emu, cmd_setup, cmd_version, cmd_help;
 
 const struct command *const cli_commands[] = {
 	&cmd_run,
 	&cmd_emu,
+	&cmd_setup,
 	&cmd_version,
 	&cmd_help,
 	NULL,

@@ -88,8 +88,8 @@ static bool same_folder(int parent, const char *name, int fd)
 	       a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-/* What nobody holds a lock on is a leftover. One that can't be removed is no reason to fail. */
-static void sweep(int parent)
+/* What nobody holds a lock on is a leftover. */
+void object_sweep(int parent, int (*remove)(void *ctx, int parent, const char *name), void *ctx)
 {
 	int fd = openat(parent, ".", DIR_FLAGS);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -106,7 +106,11 @@ static void sweep(int parent)
 			strncmp(ent->d_name, OLD, strlen(OLD)))
 			continue;
 		old = openat(parent, ent->d_name, DIR_FLAGS);
-		if (old >= 0 && !flock(old, LOCK_EX | LOCK_NB))
+		if (old < 0 || flock(old, LOCK_EX | LOCK_NB))
+			continue;
+		if (remove)
+			remove(ctx, parent, ent->d_name);
+		else
 			object_remove_tree(parent, ent->d_name);
 	}
 	closedir(d);
@@ -152,7 +156,7 @@ int object_begin(struct object *ret, int parent, const char *path, struct error 
 	struct object o = { .parent = parent, .dir = -1 };
 	int r;
 
-	sweep(parent);
+	object_sweep(parent, NULL, NULL);
 	r = make_locked(&o);
 	if (r)
 		return dirs_fail(e, -r, "folder", path);

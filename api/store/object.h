@@ -22,10 +22,18 @@ struct object {
 bool object_name_ok(const char *name);
 
 /**
+ * object_sweep() - Remove what interrupted processes left in a folder
+ * @remove: does it; NULL: object_remove_tree()
+ *
+ * What can't be removed is no reason to fail.
+ */
+void object_sweep(int parent, int (*remove)(void *ctx, int parent, const char *name), void *ctx);
+
+/**
  * object_begin() - Make a folder to build in
  * @path: of @parent, for messages
  *
- * First removes what interrupted processes left there. The caller ends with object_publish() or object_abort().
+ * First sweeps. The caller ends with object_publish() or object_abort().
  */
 int object_begin(struct object *ret, int parent, const char *path, struct error *e) must_check;
 
