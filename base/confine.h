@@ -42,18 +42,11 @@ enum confine_thread {
 };
 
 /**
- * confine_prepare() - Build the filter of a kind of threads
- *
- * Optional: confine_lock() does it if need be. Called early on one thread it keeps allocations off the others.
- */
-int confine_prepare(enum confine_thread kind, struct error *e) must_check;
-
-/**
  * confine_lock() - Install the calling thread's seccomp filter, for good
  *
  * Each thread locks itself; none can be created afterwards, so start all threads first and let them lock
  * themselves before they touch guest data, the loop thread last. Any other call than the listed ones
- * (confine_seccomp.c) ends the process with SIGSYS. Does nothing after confine_enter() at CONFINE_NONE;
+ * (confine_gen.c) ends the process with SIGSYS. Does nothing after confine_enter() at CONFINE_NONE;
  * -EINVAL before confine_enter().
  */
 int confine_lock(enum confine_thread kind, struct error *e) must_check;

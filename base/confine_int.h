@@ -56,5 +56,9 @@ int confine_root_empty(struct error *e) must_check;
 /* confine_landlock() - Forbid all that this kernel's Landlock knows; @ret_abi 0: it has none. */
 int confine_landlock(int *ret_abi, struct error *e) must_check;
 
-/* confine_seccomp.c */
+/* confine_seccomp.c, confine_gen.c */
+
+#define CONFINE_FILTER_MAX 256                  /* instructions; the longest has about 90 */
+#define CONFINE_SELF       UINT32_C(0x5e1f1d00) /* stands for the id of the running process */
+
 int confine_seccomp(enum confine_thread kind, struct error *e) must_check;

@@ -347,10 +347,8 @@ static int enter_vcpu(struct error *e)
 
 static int lock_down(struct role *r, struct error *e)
 {
-	int err = confine_prepare(CONFINE_VMM_VCPU, e);
+	int err = vm_start(r->vm, enter_vcpu, e);
 
-	if (!err)
-		err = vm_start(r->vm, enter_vcpu, e);
 	if (!err)
 		err = loop_start(r->loop, r->level != CONFINE_NONE, e);
 	r->loop_started = !err;

@@ -123,13 +123,10 @@ static void role_ring(char **argv)
 static void role_enter(char **argv)
 {
 	struct dirent *d;
-	struct error e = { 0 };
 	DIR *dir;
 	int n = 0;
 	char c;
 
-	if (confine_prepare(CONFINE_VMM_LOOP, &e))
-		role_die("confine_prepare", &e);
 	enter(argv);
 	dir = opendir("/");
 	while (dir && (d = readdir(dir)))
