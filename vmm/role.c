@@ -151,11 +151,18 @@ static void dispatch(struct role *r, const struct ctl_msg *m, int fds[CTL_FDS_MA
 	}
 }
 
-static void ctl_closed(struct role *r)
+/* @err: 0 at its end; EPROTO: a supervisor that can't be understood can't be obeyed either */
+static void ctl_ended(struct role *r, int err)
 {
-	r->ctl_gone = true;
-	if (r->cfg.flags & VMM_DIE_WITH_PARENT)
+	char detail[80];
+
+	r->ctl_gone = !err || err == ECONNRESET;
+	if (!r->ctl_gone) {
+		snprintf(detail, sizeof(detail), "control channel: %s", strerror(err));
+		vm_stop(r->vm, VM_EXIT_STOPPED, detail);
+	} else if (r->cfg.flags & VMM_DIE_WITH_PARENT) {
 		vm_stop(r->vm, VM_EXIT_STOPPED, "");
+	}
 }
 
 static void ctl_ready(struct loop_op *op, int res)
@@ -172,9 +179,7 @@ static void ctl_ready(struct loop_op *op, int res)
 		for (unsigned i = 0; i < CTL_FDS_MAX; i++)
 			close_fd(&fds[i]);
 	} else if (n != -EAGAIN && n != -EINTR) {
-		if (n)
-			log_error("control channel: %s", strerror(-n));
-		ctl_closed(r);
+		ctl_ended(r, -n);
 		return;
 	}
 	loop_poll(r->loop, op, r->ctl_slot, POLLIN);
