@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include "base/confine.h"
 #include "base/ctl.h"
@@ -82,6 +83,22 @@ static void tell_exit(struct role *r, enum vm_exit why, const char *detail)
 
 	snprintf(x.detail, sizeof(x.detail), "%s", detail);
 	tell(r, CTL_EXIT, &x, sizeof(x));
+}
+
+/*
+ * After the last message. What the supervisor sent and nobody read would reach it as ECONNRESET, before the messages
+ * that wait for it, when this end is closed.
+ */
+static void hang_up(void)
+{
+	int fds[CTL_FDS_MAX], n;
+	struct ctl_msg m;
+
+	if (shutdown(ROLE_FD_CTL, SHUT_RD))
+		return; /* no socket, or nobody there */
+	while ((n = ctl_recv(ROLE_FD_CTL, &m, fds)) == 1 || n == -EPROTO)
+		for (unsigned i = 0; n == 1 && i < CTL_FDS_MAX; i++)
+			close_fd(&fds[i]);
 }
 
 /* ---- from the supervisor ---- */
@@ -432,6 +449,7 @@ static int run(struct role *r)
 	uart_flush(r->uart);
 	why = vm_exit_reason(r->vm, detail, sizeof(detail));
 	tell_exit(r, why, detail);
+	hang_up();
 	if (!err && drain(r))
 		destroy(r);
 	return 0;
@@ -492,6 +510,8 @@ static void report_failure(const struct error *e)
 	snprintf(x.detail, sizeof(x.detail), "%s", e->msg);
 	if (ctl_send(ROLE_FD_CTL, CTL_EXIT, &x, sizeof(x), NULL, 0))
 		log_error("%s", e->msg);
+	else
+		hang_up();
 }
 
 int vmm_main(int argc, char **argv)

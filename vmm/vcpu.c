@@ -209,8 +209,6 @@ int vcpu_start(struct vcpu *c)
 
 void vcpu_kick(struct vcpu *c)
 {
-	if (!c->started)
-		return;
 	__atomic_store_n(&c->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	pthread_kill(c->thread, KICK_SIGNAL);
 }

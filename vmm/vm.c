@@ -33,6 +33,7 @@ struct vm {
 	pthread_cond_t changed;
 	unsigned entered;
 	bool released;
+	bool kickable;            /* vCPU threads may be in KVM_RUN and aren't being joined */
 	struct error enter_error; /* of the first thread that could not be confined */
 	enum vm_exit why;
 	char detail[240];
@@ -272,7 +273,7 @@ int vm_start(struct vm *vm, int (*enter)(struct error *e), struct error *e)
 void vm_release(struct vm *vm)
 {
 	pthread_mutex_lock(&vm->lock);
-	vm->released = true;
+	vm->released = vm->kickable = true;
 	pthread_cond_broadcast(&vm->changed);
 	pthread_mutex_unlock(&vm->lock);
 }
@@ -291,14 +292,17 @@ void vm_stop(struct vm *vm, enum vm_exit why, const char *detail)
 	}
 	atomic_store(&vm->stopping, true);
 	pthread_cond_broadcast(&vm->changed);
-	pthread_mutex_unlock(&vm->lock);
-	for (unsigned i = 0; i < vm->ncpus; i++)
+	for (unsigned i = 0; vm->kickable && i < vm->ncpus; i++)
 		vcpu_kick(vm->cpu[i]);
+	pthread_mutex_unlock(&vm->lock);
 	event_signal(vm);
 }
 
 void vm_join(struct vm *vm)
 {
+	pthread_mutex_lock(&vm->lock);
+	vm->kickable = false; /* vm_stop() kicked them all; a joined thread must not get a signal */
+	pthread_mutex_unlock(&vm->lock);
 	for (unsigned i = 0; i < vm->ncpus; i++)
 		vcpu_join(vm->cpu[i]);
 }

@@ -112,7 +112,7 @@ static void spawn(struct sandbox *s)
 	};
 	struct ctl_hello hello = { .version = CTL_VERSION };
 	struct error e = { 0 };
-	int pair[2];
+	int pair[2], r;
 
 	REQUIRE(!fdpass_pair(pair, false));
 	s->ctl = pair[0];
@@ -125,7 +125,8 @@ static void spawn(struct sandbox *s)
 	}
 	for (unsigned i = ROLE_FD_CONFIG; i < s->nfds; i++)
 		close_fd(&s->fds[i]);
-	REQUIRE(!ctl_send(s->ctl, CTL_HELLO, &hello, sizeof(hello), NULL, 0));
+	r = ctl_send(s->ctl, CTL_HELLO, &hello, sizeof(hello), NULL, 0);
+	CHECK(!r || r == -EPIPE); /* one that fails at once may be gone */
 }
 
 static void message(struct sandbox *s, const struct ctl_msg *m)
@@ -169,7 +170,7 @@ static bool serve(struct sandbox *s, bool (*until)(const struct sandbox *s))
 			return false;
 		r = ctl_recv(s->ctl, &m, fds);
 		if (r <= 0) {
-			CHECK(!r || r == -ECONNRESET);
+			CHECK_EQ(r, 0); /* ECONNRESET would have hidden messages */
 			return true;
 		}
 		message(s, &m);
