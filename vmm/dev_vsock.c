@@ -26,7 +26,7 @@
 
 #define F_STREAM 0 /* 5.10.3 */
 
-#define RX_BUDGET 256
+#define RX_BUDGET 128
 
 #define HOST_PORT_FIRST                                                                            \
 	UINT32_C(0x40000000) /* for connections from the host; far from ports with slots */

@@ -39,7 +39,6 @@ struct vsock_stream {
 	bool rcv_closed, send_closed; /* shutdown(2) done on fd */
 	bool hung_up;                 /* the other end is closed, both ways */
 	bool readable;                /* poll said so, not read since */
-	bool write_waits;             /* write polls for POLLOUT: fd is non-blocking and full */
 
 	struct vsock_ring ring; /* guest to host */
 	bool large;             /* its window counts in large_windows */

@@ -211,9 +211,7 @@ static void write_sync(struct vsock_stream *s)
 	if (!s->ring.len)
 		return;
 	n = vsock_ring_get(&s->ring, s->write_iov);
-	if (s->write_waits)
-		loop_poll(l, &s->write, s->slot, POLLOUT);
-	else if (n == 1)
+	if (n == 1)
 		loop_write(l, &s->write, s->slot, s->write_iov[0].iov_base, s->write_iov[0].iov_len,
 			LOOP_OFF_NONE);
 	else
@@ -373,13 +371,12 @@ static void read_done(struct loop_op *op, int res)
 	vsock_stream_update(s);
 }
 
+/* A full socket makes the ring wait, blocking or not, so there is no -EAGAIN. */
 static void written(struct vsock_stream *s, int res)
 {
 	if (res > 0) {
 		vsock_ring_drop(&s->ring, (uint32_t)res);
 		vsock_conn_forwarded(&s->conn, (uint32_t)res);
-	} else if (res == -EAGAIN) {
-		s->write_waits = true;
 	} else if (res == -EPIPE || res == -ECONNRESET) {
 		vsock_conn_host_shut(&s->conn, VSOCK_SHUTDOWN_RCV);
 	} else if (res != -EINTR && res != -ECANCELED) {
@@ -390,16 +387,11 @@ static void written(struct vsock_stream *s, int res)
 static void write_done(struct loop_op *op, int res)
 {
 	struct vsock_stream *s = container_of(op, struct vsock_stream, write);
-	bool polled = s->write_waits;
 
-	s->write_waits = false;
-	if (dropped(s)) {
+	if (dropped(s))
 		vsock_ring_drop(&s->ring, s->ring.len);
-	} else if (!polled) {
+	else
 		written(s, res);
-	} else if (res < 0 && res != -ECANCELED) {
-		vsock_conn_abort(&s->conn);
-	}
 	vsock_stream_update(s);
 }
 

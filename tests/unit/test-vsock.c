@@ -406,6 +406,9 @@ static void table_full(void)
 	int fds[VSOCK_CONN_MAX], theirs, fd;
 
 	begin();
+	CHECK_EQ(dev_vsock_host_accept(dev, HPORT, 9999), -EBADF);
+	CHECK_EQ(dev_vsock_host_connect(dev, HPORT, 9999), -EBADF);
+	CHECK_EQ(streams(), 0);
 	for (unsigned i = 0; i < VSOCK_CONN_MAX; i++)
 		fds[i] = offer(HPORT);
 	fd = pair(&theirs);
@@ -732,6 +735,41 @@ static void fair_turns(void)
 		CHECK_EQ(count[i], 10);
 		close(fd[i]);
 	}
+	end();
+}
+
+/* More packets than one turn handles, both ways: the rest comes in the next */
+static void budgets(void)
+{
+	static uint8_t data[60000];
+	struct vsock_hdr h = vsguest_hdr(VSOCK_OP_CREDIT_REQUEST, GPORT, HPORT);
+	enum { N = 3 * VIRTIO_KICK_BUDGET };
+	uint64_t gpa, seq = 0;
+	int fd[4];
+
+	begin_with(VSGUEST_WHOLE, VSGUEST_RX_MAX, 1000);
+	for (uint32_t i = 0; i < ARRAY_SIZE(fd); i++)
+		fd[i] = open_stream(GPORT + i);
+	CHECK(vsguest_can_send(g)); /* takes back what was used */
+	gpa = vdriver_alloc(&g->v, VSOCK_HDR_SIZE, 1);
+	vsock_hdr_encode(vdriver_ptr(&g->v, gpa, VSOCK_HDR_SIZE), &h);
+	for (unsigned i = 0; i < N; i++)
+		vdriver_add(&g->v, VSGUEST_TX, (struct vdbuf[]){ { gpa, VSOCK_HDR_SIZE } }, 1, 0);
+	vdriver_kick(&g->v, VSGUEST_TX);
+	while (vdriver_used(&g->v, VSGUEST_TX, NULL, NULL))
+		seq++;
+	CHECK_EQ(seq, VIRTIO_KICK_BUDGET);
+	while (vdriver_wait_used(&g->v, VSGUEST_TX, NULL, NULL, 100))
+		seq++;
+	CHECK_EQ(seq, N);
+	for (unsigned i = 0; i < ARRAY_SIZE(fd); i++)
+		REQUIRE(write(fd[i], data, sizeof(data)) == sizeof(data));
+	for (unsigned left = ARRAY_SIZE(fd) * sizeof(data); left;) {
+		REQUIRE(vsguest_recv(g, &ph));
+		left -= ph.op == VSOCK_OP_RW ? ph.len : 0;
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(fd); i++)
+		close(fd[i]);
 	end();
 }
 
@@ -1295,6 +1333,7 @@ static void all(void)
 	slow_host();
 	stopped_guest();
 	fair_turns();
+	budgets();
 	guest_half_closes();
 	host_half_closes();
 	host_half_closes_then_closes();
