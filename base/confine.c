@@ -117,6 +117,8 @@ int confine_enter(const char *arg, enum confine_level *ret, struct error *e)
 		return error_set(e, EINVAL,
 			"confinement: '%s' is not what a role is started with; roles are not started by hand",
 			arg ? arg : "");
+	/* An exec by descriptor names the process after the descriptor. */
+	prctl(PR_SET_NAME, program_invocation_short_name, 0, 0, 0);
 	if (a.level != CONFINE_NONE) {
 		r = give_up(&a, e);
 		if (r)

@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -126,44 +127,56 @@ static bool under_seccomp(void)
 	return mode == 2;
 }
 
-void confine_ns_why(int err, struct error *e)
+/* A setting that refuses; @unprivileged: only those without CAP_SYS_ADMIN. */
+static const struct setting {
+	const char *path;
+	long refuses;
+	bool unprivileged;
+	const char *why;
+} settings[] = {
+	{ "/proc/sys/kernel/unprivileged_userns_clone", 0, true,
+		"kernel.unprivileged_userns_clone is 0; run: sudo sysctl -w "
+		"kernel.unprivileged_userns_clone=1" },
+	{ "/proc/sys/kernel/apparmor_restrict_unprivileged_userns", 1, true,
+		"AppArmor restricts them; load a profile for skerry with 'userns,', or run: sudo sysctl -w "
+		"kernel.apparmor_restrict_unprivileged_userns=0" },
+#define LIMIT(name)                                                                                \
+	{                                                                                          \
+		"/proc/sys/user/" name, 0, false,                                                  \
+			"user." name " is 0; run: sudo sysctl -w user." name "=10000"              \
+	}
+	LIMIT("max_user_namespaces"),
+	LIMIT("max_net_namespaces"),
+	LIMIT("max_mnt_namespaces"),
+	LIMIT("max_pid_namespaces"),
+	LIMIT("max_ipc_namespaces"),
+	LIMIT("max_uts_namespaces"),
+	LIMIT("max_cgroup_namespaces"),
+};
+
+static const struct setting *refusing_setting(void)
 {
-	static const struct {
-		const char *path;
-		long refuses;
-		const char *why;
-	} settings[] = {
-		{ "/proc/sys/kernel/unprivileged_userns_clone", 0,
-			"sysctl kernel.unprivileged_userns_clone is 0; set it to 1" },
-		{ "/proc/sys/kernel/apparmor_restrict_unprivileged_userns", 1,
-			"AppArmor restricts them; load a profile for skerry with 'userns,', or set sysctl "
-			"kernel.apparmor_restrict_unprivileged_userns=0" },
-		{ "/proc/sys/user/max_user_namespaces", 0,
-			"sysctl user.max_user_namespaces is 0; raise it" },
-		{ "/proc/sys/user/max_net_namespaces", 0,
-			"sysctl user.max_net_namespaces is 0; raise it" },
-		{ "/proc/sys/user/max_mnt_namespaces", 0,
-			"sysctl user.max_mnt_namespaces is 0; raise it" },
-		{ "/proc/sys/user/max_pid_namespaces", 0,
-			"sysctl user.max_pid_namespaces is 0; raise it" },
-		{ "/proc/sys/user/max_ipc_namespaces", 0,
-			"sysctl user.max_ipc_namespaces is 0; raise it" },
-		{ "/proc/sys/user/max_uts_namespaces", 0,
-			"sysctl user.max_uts_namespaces is 0; raise it" },
-		{ "/proc/sys/user/max_cgroup_namespaces", 0,
-			"sysctl user.max_cgroup_namespaces is 0; raise it" },
-	};
+	static const int sys_admin[] = { CAP_SYS_ADMIN };
+	bool privileged = confine_caps_have(sys_admin, 1);
 
 	for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
-		if (sysctl_get(settings[i].path, -1) == settings[i].refuses) {
-			error_set(e, err, "user namespaces: %s", settings[i].why);
-			return;
-		}
-	if (access("/proc/self/ns/user", F_OK))
+		if (!(settings[i].unprivileged && privileged) &&
+			sysctl_get(settings[i].path, -1) == settings[i].refuses)
+			return &settings[i];
+	return NULL;
+}
+
+void confine_ns_why(int err, struct error *e)
+{
+	const struct setting *s = refusing_setting();
+
+	if (s)
+		error_set(e, err, "user namespaces: %s", s->why);
+	else if (access("/proc/self/ns/user", F_OK))
 		error_set(e, err, "user namespaces: this kernel is built without CONFIG_USER_NS");
 	else if (err == ENOSPC || err == EUSERS)
-		error_set(
-			e, err, "user namespaces: a limit is reached; raise user.max_*_namespaces");
+		error_set(e, err,
+			"user namespaces: a limit is reached; raise sysctl user.max_*_namespaces");
 	else if (under_seccomp())
 		error_set(e, err,
 			"user namespaces: refused (%s), probably by the seccomp profile of this "
@@ -171,6 +184,7 @@ void confine_ns_why(int err, struct error *e)
 			strerror(err));
 	else
 		error_set(e, err,
-			"user namespaces: refused: %s; this may be a chroot, or a security module",
+			"user namespaces: refused: %s; this may be a chroot, a container or a security "
+			"module; run skerry outside of it",
 			strerror(err));
 }

@@ -1,74 +1,18 @@
 /*
- * base/confine: every probe, each in a process of its own, at each level, as root and as a plain user; and that
- * what a vmm needs still works behind the same walls.
+ * base/confine: every probe, each in a process of its own, at each level, as root and as a plain user.
  *
  * The roles are this program: main() dispatches on argv[0]; argv[1] holds what to do.
  */
 #include <dirent.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <linux/kvm.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <sys/eventfd.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 
-#include "base/confine.h"
-#include "base/ctl.h"
-#include "base/fdpass.h"
 #include "base/loop.h"
-#include "base/process.h"
-#include "tests/lib/test.h"
+#include "tests/lib/role.h"
 
-#define NOBODY  65534
-#define FD_CTL  3
 #define NO_LOCK CONFINE_THREADS /* in a role's argv[1]: enter only */
 
-/* A sanitizer leaves signals alone here: roles look at them, and die of them, as they do without one. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-	return "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:allow_user_segv_handler=1";
-}
-
 /* ---- roles ---- */
-
-static void role_die(const char *what, const struct error *e)
-{
-	fprintf(stderr, "role: %s: %s\n", what, e ? e->msg : strerror(errno));
-	_exit(3);
-}
-
-static void enter(char **argv)
-{
-	enum confine_level level;
-	struct error e = { 0 };
-
-	if (confine_enter(argv[2], &level, &e))
-		role_die("confine_enter", &e);
-}
-
-static void lock(enum confine_thread kind)
-{
-	struct error e = { 0 };
-
-	if (confine_lock(kind, &e))
-		role_die("confine_lock", &e);
-}
-
-static void reply(uint32_t what, int result)
-{
-	struct ctl_probe_result r = { .what = what, .result = result };
-
-	if (ctl_send(FD_CTL, CTL_PROBE_RESULT, &r, sizeof(r), NULL, 0))
-		_exit(4);
-}
 
 /* argv[1]: PROBE:KIND */
 static void role_probe(char **argv)
@@ -137,134 +81,6 @@ static void role_enter(char **argv)
 	_exit(read(FD_CTL, &c, 1) == 1 ? 0 : 1);
 }
 
-/* ---- a role that does what a vmm does ---- */
-
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
-static int locked_threads, go;
-static atomic_int stop, ended;
-
-static void kick(int sig unused_arg)
-{
-}
-
-/* Locks itself, waits for the release, uses the heap, is kicked out of a sleep. */
-static void *vcpu_thread(void *arg)
-{
-	struct timespec long_time = { .tv_sec = 60 };
-	int event = *(int *)arg;
-	uint64_t one = 1;
-	void *p;
-
-	lock(CONFINE_VMM_VCPU);
-	pthread_mutex_lock(&mutex);
-	locked_threads++;
-	pthread_cond_broadcast(&cond);
-	while (!go)
-		pthread_cond_wait(&cond, &mutex);
-	pthread_mutex_unlock(&mutex);
-	for (size_t size = 16; size < 64 * MIB; size *= 4) {
-		p = malloc(size);
-		if (!p)
-			_exit(6);
-		memset(p, 1, MIN(size, MIB));
-		free(p);
-	}
-	if (ioctl(event, KVM_RUN, 0) != -1 || errno != ENOTTY) /* allowed, but this is no vCPU */
-		_exit(7);
-	if (write(event, &one, sizeof(one)) != sizeof(one))
-		_exit(8);
-	while (!stop)
-		nanosleep(&long_time, NULL);
-	ended++;
-	return NULL;
-}
-
-static void event_done(struct loop_op *op, int res)
-{
-	(void)op;
-	if (res != 8)
-		_exit(9);
-	loop_stop(role_loop);
-}
-
-/* Receives a descriptor and writes to it through the ring. */
-static void use_received_fd(void)
-{
-	static struct loop_op op = { .done = ring_done };
-	int fds[CTL_FDS_MAX], slot;
-	struct ctl_msg m;
-
-	if (ctl_recv(FD_CTL, &m, fds) != 1 || m.type != CTL_VSOCK_CONNECT)
-		_exit(10);
-	slot = loop_add_fd(role_loop, fds[0]);
-	close(fds[0]);
-	if (slot < 0)
-		_exit(11);
-	loop_write(role_loop, &op, slot, "through the ring", 16, LOOP_OFF_NONE);
-	if (loop_run(role_loop) || ring_result)
-		_exit(12);
-	loop_remove_fd(role_loop, slot);
-}
-
-static void use_memory(void)
-{
-	char *p = mmap(NULL, 8 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	unsigned char random[16];
-
-	if (p == MAP_FAILED || mprotect(p, 4096, PROT_READ) || madvise(p, 8 * MIB, MADV_DONTNEED) ||
-		munmap(p, 8 * MIB))
-		_exit(13);
-	if (syscall(SYS_getrandom, random, sizeof(random), 0) != sizeof(random))
-		_exit(14);
-}
-
-static void role_work(char **argv)
-{
-	static struct loop_op op = { .done = event_done };
-	struct sigaction sa = { .sa_handler = kick };
-	struct error e = { 0 };
-	pthread_t threads[3];
-	uint64_t value;
-	int event;
-
-	enter(argv);
-	event = eventfd(0, EFD_CLOEXEC);
-	sigaction(SIGUSR1, &sa, NULL);
-	if (loop_create(&role_loop, 8, &e))
-		role_die("loop_create", &e);
-	for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
-		if (pthread_create(&threads[i], NULL, vcpu_thread, &event))
-			role_die("pthread_create", NULL);
-	pthread_mutex_lock(&mutex);
-	while (locked_threads < (int)ARRAY_SIZE(threads))
-		pthread_cond_wait(&cond, &mutex);
-	if (loop_start(role_loop, true, &e))
-		role_die("loop_start", &e);
-	lock(CONFINE_VMM_LOOP);
-	go = 1;
-	pthread_cond_broadcast(&cond);
-	pthread_mutex_unlock(&mutex);
-
-	loop_read(role_loop, &op, loop_add_fd(role_loop, event), &value, sizeof(value),
-		LOOP_OFF_NONE);
-	if (loop_run(role_loop))
-		_exit(15);
-	use_received_fd();
-	use_memory();
-	stop = 1;
-	while (ended < (int)ARRAY_SIZE(threads)) /* out of their sleep */
-		for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
-			pthread_kill(threads[i], SIGUSR1);
-			sched_yield();
-		}
-	for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
-		pthread_join(threads[i], NULL);
-	loop_destroy(role_loop);
-	reply(7, 0);
-	_exit(0);
-}
-
 /* argv[1]: KIND. Another process must not be able to call it: its own signals end it. */
 static void role_abort(char **argv)
 {
@@ -288,8 +104,6 @@ static void dispatch(char **argv)
 		role_ring(argv);
 	if (!strcmp(argv[0], "role-enter"))
 		role_enter(argv);
-	if (!strcmp(argv[0], "role-work"))
-		role_work(argv);
 	if (!strcmp(argv[0], "role-abort"))
 		role_abort(argv);
 	if (!strcmp(argv[0], "role-early-lock"))
@@ -297,39 +111,6 @@ static void dispatch(char **argv)
 }
 
 /* ---- the parent's side ---- */
-
-static struct process spawn(const char *role, const char *arg, enum confine_level level, int *ctl)
-{
-	int sock[2], fds[] = { -1, -1, 2, -1 };
-	struct process p = { .pidfd = -1 };
-	struct process_spec spec = {
-		.argv0 = role,
-		.name = arg,
-		.fds = fds,
-		.nfds = ARRAY_SIZE(fds),
-		.best = level,
-		.die_with_parent = true,
-	};
-	struct error e = { 0 };
-
-	REQUIRE(!fdpass_pair(sock, false));
-	fds[FD_CTL] = sock[1];
-	if (process_spawn(&p, &spec, &e)) {
-		fprintf(stderr, "%s\n", e.msg);
-		exit(1);
-	}
-	close(sock[1]);
-	*ctl = sock[0];
-	return p;
-}
-
-static int wait_for(struct process *p)
-{
-	int status = 0;
-
-	CHECK_EQ(process_reap(p, true, &status), 1);
-	return status;
-}
 
 /* The result of a probe: what it returned, or -SIGNAL - 1000. */
 static int probe(const char *role, enum confine_probe what, unsigned kind, enum confine_level level)
@@ -475,6 +256,7 @@ static void seen_from_outside(enum confine_level level)
 	if (level >= CONFINE_ROOT) /* an empty root, or one that may not even be read */
 		CHECK_EQ(m.u.probe_result.result, confine_landlock_abi() > 0 ? -EACCES : 0);
 	REQUIRE(ctl_recv(ctl, &m, fds) == 1);
+	check_status(p.pid, "Name", "role-enter");
 	check_status(p.pid, "CapInh", none);
 	check_status(p.pid, "CapPrm", none);
 	check_status(p.pid, "CapEff", none);
@@ -500,26 +282,6 @@ static void seen_from_outside(enum confine_level level)
 	}
 	REQUIRE(write(ctl, "x", 1) == 1);
 	CHECK_EQ(wait_for(&p), 0);
-	close(ctl);
-}
-
-static void work(enum confine_level level)
-{
-	struct ctl_vsock v = { .port = 1 };
-	int ctl, fds[CTL_FDS_MAX], data[2];
-	struct process p = spawn("role-work", "x", level, &ctl);
-	struct ctl_msg m;
-	char buf[32];
-
-	REQUIRE(!pipe2(data, O_CLOEXEC));
-	CHECK_EQ(ctl_send(ctl, CTL_VSOCK_CONNECT, &v, sizeof(v), &data[1], 1), 0);
-	close(data[1]);
-	CHECK_EQ(ctl_recv(ctl, &m, fds), 1);
-	CHECK_EQ(m.u.probe_result.what, 7);
-	CHECK_EQ(wait_for(&p), 0);
-	CHECK_EQ(read(data[0], buf, sizeof(buf)), 16);
-	CHECK_EQ(read(data[0], buf, sizeof(buf)), 0);
-	close(data[0]);
 	close(ctl);
 }
 
@@ -565,51 +327,27 @@ static void level(enum confine_level l)
 {
 	walls_without_seccomp(l);
 	seen_from_outside(l);
-	work(l);
 	aborts(l);
 	all_probes(l);
 }
 
-static void as_nobody(void)
+static void user_levels(void)
 {
-	pid_t pid = fork();
-	int status;
-
-	if (pid) {
-		CHECK(waitpid(pid, &status, 0) == pid && status == 0);
-		return;
-	}
-	test_failures = 0;
-	REQUIRE(!setgroups(0, NULL) && !setresgid(NOBODY, NOBODY, NOBODY) &&
-		!setresuid(NOBODY, NOBODY, NOBODY));
-	REQUIRE(!prctl(PR_SET_DUMPABLE, 1)); /* as after a log-in, but not after setresuid() */
 	level(CONFINE_BASIC);
 	level(CONFINE_FULL);
-	exit(test_failures != 0);
 }
 
 int main(int argc unused_arg, char **argv)
 {
-	struct error e = { 0 };
-	bool root = getuid() == 0;
-
 	dispatch(argv);
 	bad_arguments();
-	if (process_init(&e)) {
-		fprintf(stderr, "%s\n", e.msg);
-		return 1;
-	}
-	if (process_best_level(&e) != CONFINE_FULL) {
-		fprintf(stderr, "%s\n", e.msg);
-		SKIP("this machine doesn't allow user namespaces");
-	}
+	require_full_level();
 	early_lock();
 	probes_are_real();
-	level(CONFINE_BASIC);
-	level(CONFINE_FULL);
-	if (root) {
+	user_levels();
+	if (getuid() == 0) {
 		level(CONFINE_ROOT);
-		as_nobody();
+		as_nobody(user_levels);
 	}
 	TEST_END();
 }

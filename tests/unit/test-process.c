@@ -500,7 +500,7 @@ static void refused_level(const char *limit, enum confine_level best)
 	enter_limits(limit);
 	CHECK_EQ(process_best_level(&why), best);
 	CHECK(strstr(why.msg, limit));
-	CHECK(strstr(why.msg, "raise it"));
+	CHECK(strstr(why.msg, "run: sudo sysctl -w user.max_"));
 	p = spawn(spec);
 	CHECK_EQ(p.level, best);
 	process_end(&p);
@@ -508,6 +508,47 @@ static void refused_level(const char *limit, enum confine_level best)
 	CHECK_EQ(process_spawn(&p, &spec, &e), -EPERM);
 	CHECK(strstr(e.msg, confine_level_name(spec.least)));
 	CHECK(strstr(e.msg, limit));
+	exit(test_failures != 0);
+}
+
+/* Inside a container that maps 65,536 ids: a role's come from the upper half of those. */
+static void in_container(void)
+{
+	static const int fds[] = { -1, -1, 2 };
+	struct process_spec spec = {
+		.argv0 = "role-pause", .name = "x", .fds = fds, .nfds = 3, .best = CONFINE_FULL
+	};
+	unsigned uid = 0;
+	struct process p;
+	int sync[2], status;
+	char path[64], c;
+	pid_t pid;
+
+	REQUIRE(!pipe2(sync, O_CLOEXEC));
+	pid = fork();
+	if (pid) {
+		REQUIRE(read(sync[0], &c, 1) == 1);
+		snprintf(path, sizeof(path), "/proc/%d/uid_map", pid);
+		REQUIRE(!write_file(path, "0 200000 65536"));
+		snprintf(path, sizeof(path), "/proc/%d/gid_map", pid);
+		REQUIRE(!write_file(path, "0 200000 65536"));
+		CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+		return;
+	}
+	test_failures = 0;
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* if the parent fails */
+	REQUIRE(!unshare(CLONE_NEWUSER));
+	REQUIRE(write(sync[1], "x", 1) == 1);
+	while (setresgid(0, 0, 0) || setresuid(0, 0, 0)) /* until the parent has mapped them */
+		usleep(1000);
+	REQUIRE(!prctl(PR_SET_DUMPABLE, 1)); /* as after an exec */
+	p = spawn(spec);
+	CHECK_EQ(p.level, CONFINE_FULL);
+	CHECK_EQ(sscanf(proc_field(p.pid, "Uid"), "%u", &uid), 1);
+	CHECK_EQ(uid, 65535 - (unsigned)p.pid % 32768);
+	CHECK_EQ(sscanf(proc_field(p.pid, "Gid"), "%u", &uid), 1);
+	CHECK_EQ(uid, 65535 - (unsigned)p.pid % 32768);
+	process_end(&p);
 	exit(test_failures != 0);
 }
 
@@ -573,6 +614,7 @@ int main(int argc, char **argv)
 	refused_level("max_net_namespaces", CONFINE_BASIC);
 	deleted_binary(argv[0]);
 	if (root) {
+		in_container();
 		as_nobody();
 		dies_with_parent(true, true);
 	} else {
