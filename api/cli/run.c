@@ -36,7 +36,7 @@ static const char *const traces[] = {
 static const struct table_field run_fields[] = {
 	{ "interactive", 'i', TABLE_FLAG, AT(interactive),
 		.help = "Forward standard input; a pipe or a file is forwarded anyway" },
-	{ "env", 'e', TABLE_LIST, AT(env), "NAME=VALUE", .min = 1,
+	{ "env", 'e', TABLE_LIST, AT(env), "NAME=VALUE",
 		.help = "Set a variable; NAME alone takes its value from this environment" },
 	{ "workdir", 'w', TABLE_STRING, AT(workdir), "DIR", .min = 1,
 		.help = "Folder to start in (default: the user's home)" },
