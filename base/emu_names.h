@@ -20,6 +20,7 @@
  *   hostname               of this machine
  *   ports                  number of ports for commands
  *   scratch                1: what is written is gone when L1 ends; else it is kept on /dev/vda (ext4)
+ *   packages               1: system folders change with the package manager only, and may be cached
  */
 #define EMU_CONF     "emu.conf"
 #define EMU_CONF_MAX 16384

@@ -6,8 +6,9 @@
  *          files). The state and cache folders can be written: an overlay over what is there, kept on a disk or,
  *          on request, in memory. Then the agent serves commands, one virtio-serial port each.
  * Root:    moved onto "/", so that processes may make user namespaces (which a chroot forbids).
- * Caching: the root is not cached, as the machine's files change; the folders of the store are, as published
- *          objects never change (api/emu starts another L1 when objects are added).
+ * Caching: the root is not cached, as the machine's files change, only read ahead. The folders of the store are,
+ *          as published objects never change, and what packages install, which makes the start of a program
+ *          several times faster. (api/emu starts another L1 when objects or packages have changed.)
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,12 +34,14 @@
 #define PATH_BYTES 4400
 #define FILES_MAX  1048576
 #define SERIAL_DRV "/sys/bus/virtio/drivers/virtio_console"
+#define BDI_DIR    "/sys/class/bdi"
+#define READ_AHEAD "128" /* KiB; without, each page of a program costs a round trip of its own */
 
 struct emu_conf {
 	char text[EMU_CONF_MAX];
 	const char *state, *cache, *runtime, *hostname;
 	unsigned ports;
-	bool scratch;
+	bool scratch, packages;
 };
 
 /* ---- what the daemon says ---- */
@@ -62,6 +65,8 @@ static void conf_line(struct emu_conf *c, char *line)
 		c->ports = (unsigned)strtoul(value, NULL, 10);
 	else if (!strcmp(line, "scratch"))
 		c->scratch = *value == '1';
+	else if (!strcmp(line, "packages"))
+		c->packages = *value == '1';
 }
 
 static void conf_read(struct emu_conf *c)
@@ -122,6 +127,41 @@ static void writable(const char *target, const char *name)
 	boot_mount("overlay", at, "overlay", 0, options);
 }
 
+/* An uncached 9p mount gets no read-ahead of its own. */
+static void set_read_ahead(void)
+{
+	DIR *d = opendir(BDI_DIR);
+	struct dirent *de;
+	char path[320];
+	int fd;
+
+	while (d && (de = readdir(d))) {
+		if (strncmp(de->d_name, "9p-", 3))
+			continue;
+		snprintf(path, sizeof(path), BDI_DIR "/%s/read_ahead_kb", de->d_name);
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+		if (fd < 0 || write(fd, READ_AHEAD, strlen(READ_AHEAD)) < 0)
+			boot_log("%s: %s", path, strerror(errno));
+		close_fd(&fd);
+	}
+	if (d)
+		closedir(d);
+}
+
+/* What nothing but the package manager changes, cached. */
+static void mount_packages(void)
+{
+	static const char *const dirs[] = { "/usr/bin", "/usr/sbin", "/usr/lib", "/usr/lib64", "/usr/libexec" };
+	char from[64], at[64];
+
+	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+		snprintf(from, sizeof(from), STORE "%s", dirs[i]);
+		snprintf(at, sizeof(at), NEWROOT "%s", dirs[i]);
+		if (!access(from, X_OK))
+			boot_mount(from, at, NULL, MS_BIND, NULL);
+	}
+}
+
 static void mount_store(const struct emu_conf *c)
 {
 	boot_mount(EMU_TAG_STORE, STORE, "9p", MS_RDONLY | MS_NODEV, P9_OPTIONS ",cache=loose");
@@ -132,6 +172,8 @@ static void mount_store(const struct emu_conf *c)
 		/* Unused inode tables stay unwritten: the file on this machine stays sparse. */
 		boot_mount(DISK_DEV, DISK, "ext4", MS_NOATIME, "discard,noinit_itable");
 	}
+	if (c->packages)
+		mount_packages();
 	writable(c->state, "state");
 	/* With XDG_STATE_HOME and XDG_CACHE_HOME the same, they are one folder. */
 	if (strcmp(c->state, c->cache))
@@ -245,6 +287,7 @@ void emu_main(struct boot *b)
 
 	conf_read(&conf);
 	boot_mount(EMU_TAG_ROOT, NEWROOT, "9p", MS_RDONLY, P9_OPTIONS ",cache=none");
+	set_read_ahead();
 	mount_store(&conf);
 	mount_runtime(&conf);
 	boot_enter_root(NEWROOT);

@@ -31,7 +31,7 @@ struct accel_choice {
 /**
  * accel_pick() - Decide where to run
  *
- * Takes up to ACCEL_MEASURE_MAX_NS once per boot for `auto`. Inside the emulated host the answer is always KVM.
+ * Takes up to ACCEL_MEASURE_MAX_NS of CPU time once per boot for `auto`. Inside the emulated host the answer is always KVM.
  * Errors: /dev/kvm may not be opened; --accel kvm without /dev/kvm; emulation needed, but no QEMU.
  */
 int accel_pick(const struct accel_want *want, struct accel_choice *ret, struct error *e) must_check;

@@ -56,8 +56,8 @@ static int write_conf(int fd, const struct emu_config *c)
 		return -ENOMEM;
 	/* Programs in L1 see the name of the machine whose files they see. */
 	gethostname(host, sizeof(host) - 1);
-	n = snprintf(text, EMU_CONF_MAX, "state=%s\ncache=%s\nruntime=%s\nhostname=%s\nports=%d\nscratch=%u\n",
-		c->state, c->cache, c->runtime, host, EMU_PORTS, c->scratch);
+	n = snprintf(text, EMU_CONF_MAX, "state=%s\ncache=%s\nruntime=%s\nhostname=%s\nports=%d\nscratch=%u\npackages=%d\n",
+		c->state, c->cache, c->runtime, host, EMU_PORTS, c->scratch, !access(EMU_PACKAGES, R_OK));
 	r = n < 0 || n >= EMU_CONF_MAX ? -ENAMETOOLONG : 0;
 	if (!r)
 		r = cpio_entry(fd, EMU_CONF, S_IFREG | 0644, text, (size_t)n);

@@ -110,7 +110,8 @@ static void set_key(struct emu_config *c)
 	hash_str(&h, c->state);
 	hash_str(&h, c->cache);
 	hash_str(&h, c->runtime);
-	/* L1 keeps what it knows of these folders: whatever is published since is for a new one. */
+	/* L1 keeps what it knows of these: what was published or installed since is for a new one. */
+	hash_file(&h, EMU_PACKAGES);
 	snprintf(path, sizeof(path), "%s/kernels", c->state);
 	hash_file(&h, path);
 	snprintf(path, sizeof(path), "%s/images", c->state);

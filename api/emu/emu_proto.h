@@ -57,6 +57,7 @@ enum emu_fd {
 
 #define EMU_CONFIG_MAGIC UINT32_C(0x736b6531) /* "ske1" */
 #define EMU_PATH_MAX     4096
+#define EMU_PACKAGES     "/var/lib/dpkg/status" /* changes with every package */
 #define EMU_PORTS        16 /* commands at once; QEMU allows 31 a device */
 
 /* Of the same binary on both sides: a plain struct serves. */
