@@ -1,8 +1,8 @@
 /*
  * vmm/arch.h - what differs between processor architectures; vmm/x86/ implements it
  *
- * Order: arch_check_kvm(), KVM_CREATE_VM, arch_vm_create(), each vCPU arch_vcpu_init(). arch_load() needs guest
- * RAM only and may run beside these; arch_boot_vcpu() joins the two.
+ * Order: arch_check_kvm(), KVM_CREATE_VM, arch_vm_create(), each vCPU arch_vcpu_init(). arch_load()
+ *        needs guest RAM only and may run beside these; arch_boot_vcpu() joins the two.
  */
 #pragma once
 
@@ -11,10 +11,15 @@
 
 struct arch_vm;
 
-/* arch_check_kvm() - KVM has all that this architecture needs, else an error naming what is absent. */
+/*
+ * arch_check_kvm() - KVM has all that this architecture needs, else an error naming what is absent.
+ */
 int arch_check_kvm(int kvm_fd, struct error *e) must_check;
 
-/* arch_vm_create() - Interrupt controller and routing, before the first vCPU. Descriptors are borrowed. */
+/*
+ * arch_vm_create() - Interrupt controller and routing, before the first vCPU. Descriptors are
+ * borrowed.
+ */
 int arch_vm_create(
 	struct arch_vm **ret, int kvm_fd, int vm_fd, unsigned cpus, struct error *e) must_check;
 void arch_vm_destroy(struct arch_vm *a);

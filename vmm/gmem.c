@@ -17,9 +17,9 @@ struct gmem {
 };
 
 /*
- * RAM starts on a 2 MiB boundary of the host and both regions start on one of the guest, so that addresses
- * agree modulo 2 MiB in each. What the alignment leaves over, at least a page on either side, stays without
- * access: a guard.
+ * RAM starts on a 2 MiB boundary of the host and both regions start on one of the guest, so that
+ * addresses agree modulo 2 MiB in each. What the alignment leaves over, at least a page on either
+ * side, stays without access: a guard.
  */
 static int ram_map(struct gmem *m, struct error *e)
 {
@@ -39,7 +39,9 @@ static int ram_map(struct gmem *m, struct error *e)
 	if (mprotect((void *)base, m->size, PROT_READ | PROT_WRITE))
 		return error_set(e, errno, "guest memory: %" PRIu64 " MiB: %s", m->size / MIB,
 			strerror(errno));
-	/* Advice: a kernel built without huge pages or core dumps refuses it, and nothing is lost. */
+	/*
+	 * Advice: a kernel built without huge pages or core dumps refuses it, and nothing is lost.
+	 */
 	(void)madvise((void *)base, m->size, MADV_HUGEPAGE);
 	(void)madvise((void *)base, m->size, MADV_DONTDUMP);
 

@@ -24,8 +24,8 @@ static int read_all(int fd, uint8_t *dst, uint64_t off, uint64_t len)
 }
 
 /*
- * Where the data at or after *@off begins and ends, at most @end. False: all the rest up to @end is a hole.
- * A file system that can't tell calls everything data.
+ * Where the data at or after *@off begins and ends, at most @end. False: all the rest up to @end is
+ * a hole. A file system that can't tell calls everything data.
  */
 static bool next_data(int fd, uint64_t *off, uint64_t end, uint64_t *ret_end)
 {

@@ -1,10 +1,10 @@
 /*
  * vmm/load.h - files into guest RAM: kernel image, initial RAM disks
  *
- * Trust:   the files are untrusted and may change while they are read: sizes are checked against the file's
- *          length and guest RAM before use, and a read that comes up short is an error.
- * Order:   before the first vCPU runs, into RAM that is still zero: what a file holds as zeros need not be
- *          copied where it is a hole.
+ * Trust:   the files are untrusted and may change while they are read: sizes are checked against
+ *          the file's length and guest RAM before use, and a read that comes up short is an error.
+ * Order:   before the first vCPU runs, into RAM that is still zero: what a file holds as zeros need
+ *          not be copied where it is a hole.
  */
 #pragma once
 
@@ -24,12 +24,14 @@ struct load_kernel {
 	uint64_t start, end; /* all of it lies in [start, end), BSS included */
 };
 
-/* load_elf() - Read a vmlinux from @fd; its file offset is not used. Errors begin with "kernel: ". */
+/*
+ * load_elf() - Read a vmlinux from @fd; its file offset is not used. Errors begin with "kernel: ".
+ */
 int load_elf(struct gmem *m, int fd, const struct load_elf_arch *arch, struct load_kernel *ret,
 	struct error *e) must_check;
 
 /**
- * load_initrds() - Concatenate files, each on a 4-byte boundary, at the end of the RAM below the hole
+ * load_initrds() - Concatenate files, 4-byte aligned each, at the end of the RAM below the hole
  * @lowest: first address that is free
  * @ret_len: 0 if there is none
  */

@@ -1,10 +1,10 @@
 /*
  * vmm/load_elf.c - ELF64 kernel images
  *
- * What:    segments go to their physical address; a note with a 32-bit entry (PVH) is looked for. Section
- *          headers and symbols are never looked at.
- * Limits:  ELF_SEGMENTS_MAX program headers, ELF_NOTES_MAX bytes of notes, and no more bytes copied than the
- *          file has, however often its segments name the same ones.
+ * What:    segments go to their physical address; a note with a 32-bit entry (PVH) is looked for.
+ *          Section headers and symbols are never looked at.
+ * Limits:  ELF_SEGMENTS_MAX program headers, ELF_NOTES_MAX bytes of notes, and no more bytes copied
+ *          than the file has, however often its segments name the same ones.
  * Spec:    System V ABI, chapters 4 and 5; xen/include/public/elfnote.h
  */
 #include <elf.h>

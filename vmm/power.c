@@ -33,7 +33,9 @@ static void power_write(void *ctx, uint64_t off, const void *data, unsigned len)
 	}
 }
 
-/* Commands 0xf0..0xff pulse the output lines whose bits are zero; bit 0 is the processor's reset. */
+/*
+ * Commands 0xf0..0xff pulse the output lines whose bits are zero; bit 0 is the processor's reset.
+ */
 static void keyboard_write(
 	void *ctx, uint64_t off unused_arg, const void *data, unsigned len unused_arg)
 {

@@ -1,8 +1,8 @@
 /*
  * vmm/power.h - how a guest ends its machine
  *
- * What:    the sleep and reset registers of hardware-reduced ACPI, and what older reboot paths of a guest try:
- *          the keyboard controller's reset line. CMOS reads as zero.
+ * What:    the sleep and reset registers of hardware-reduced ACPI, and what older reboot paths of a
+ *          guest try: the keyboard controller's reset line. CMOS reads as zero.
  * Spec:    ACPI 6.5, 4.8.3.6 (reset register), 4.8.3.7 (sleep control and status)
  */
 #pragma once

@@ -1,12 +1,14 @@
 /*
  * vmm/role.c - the vmm process from its first instruction to its last
  *
- * Order:   privileges and file system go first (confine_enter). Then everything is built from the descriptors that
- *          the supervisor passed: machine, memory, devices; kernel into memory. Then vCPU threads are created and
- *          lock themselves, the ring is restricted, this thread locks itself. Only then does a guest instruction
- *          run. After that nothing can be opened, connected or created.
- * Threads: this one runs the loop: devices, control channel. vCPU threads run the guest and registers. One more
- *          creates the KVM machine while this one reads the kernel, because KVM_CREATE_VM mostly waits.
+ * Order:   privileges and file system go first (confine_enter). Then everything is built from the
+ *          descriptors that the supervisor passed: machine, memory, devices; kernel into memory.
+ *          Then vCPU threads are created and lock themselves, the ring is restricted, this thread
+ *          locks itself. Only then does a guest instruction run. After that nothing can be opened,
+ *          connected or created.
+ * Threads: this one runs the loop: devices, control channel. vCPU threads run the guest and
+ *          registers. One more creates the KVM machine while this one reads the kernel, because
+ *          KVM_CREATE_VM mostly waits.
  * End:     vm_stop() from anywhere wakes the loop; CTL_EXIT says why; the process exits.
  */
 #include "vmm/role.h"
@@ -86,8 +88,8 @@ static void tell_exit(struct role *r, enum vm_exit why, const char *detail)
 }
 
 /*
- * After the last message. What the supervisor sent and nobody read would reach it as ECONNRESET, before the messages
- * that wait for it, when this end is closed.
+ * After the last message. What the supervisor sent and nobody read would reach it as ECONNRESET,
+ * before the messages that wait for it, when this end is closed.
  */
 static void hang_up(void)
 {
@@ -125,7 +127,10 @@ static void probe(struct role *r, uint32_t what)
 		probe_done(&r->probe_op, -EINVAL);
 }
 
-/* Hands a stream socket to the device; what it doesn't take is closed, which is how the other end learns. */
+/*
+ * Hands a stream socket to the device; what it doesn't take is closed, which is how the other end
+ * learns.
+ */
 static void give_stream(struct role *r, const struct ctl_msg *m, int *fd)
 {
 	uint32_t port = m->u.vsock.port;
@@ -409,7 +414,10 @@ static void drain_step(struct loop_timer *t)
 		loop_stop(r->loop);
 }
 
-/* Lets operations under way finish, so that their memory can go. False: some disk or so never answered. */
+/*
+ * Lets operations under way finish, so that their memory can go. False: some disk or so never
+ * answered.
+ */
 static bool drain(struct role *r)
 {
 	for (unsigned i = 0; i < r->nattached; i++)

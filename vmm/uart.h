@@ -1,11 +1,13 @@
 /*
  * vmm/uart.h - a 16550A serial port that only sends: the guest's console
  *
- * What:    the registers that Linux's 8250 driver and early console use. A byte is "on the line" at once; it
- *          waits in a bounded queue until the loop thread writes it to the console descriptor.
- * Limits:  UART_QUEUE bytes wait; when the reader is slower than the guest, what comes then is dropped. A vCPU
- *          never waits for the reader.
- * Threads: registers on vCPU threads under the device lock, the queue's other end on the loop thread.
+ * What:    the registers that Linux's 8250 driver and early console use. A byte is "on the line" at
+ *          once; it waits in a bounded queue until the loop thread writes it to the console
+ *          descriptor.
+ * Limits:  UART_QUEUE bytes wait; when the reader is slower than the guest, what comes then is
+ *          dropped. A vCPU never waits for the reader.
+ * Threads: registers on vCPU threads under the device lock, the queue's other end on the loop
+ *          thread.
  * Spec:    TI PC16550D data sheet, 8
  */
 #pragma once

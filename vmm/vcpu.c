@@ -1,9 +1,11 @@
 /*
  * vmm/vcpu.c - the thread of one vCPU
  *
- * What:    KVM_RUN until the machine stops. vcpu_kick() sets immediate_exit, which KVM reads after it armed
- *          signal delivery, then sends a signal: whether the thread is before, in or after KVM_RUN, it returns.
- * Threads: the kernel starts vCPU 0 only; the others sleep inside KVM_RUN until the guest sends a start-up IPI.
+ * What:    KVM_RUN until the machine stops. vcpu_kick() sets immediate_exit, which KVM reads after
+ *          it armed signal delivery, then sends a signal: whether the thread is before, in or after
+ *          KVM_RUN, it returns.
+ * Threads: the kernel starts vCPU 0 only; the others sleep inside KVM_RUN until the guest sends a
+ *          start-up IPI.
  * Spec:    Documentation/virt/kvm/api.rst, 5 (struct kvm_run)
  */
 #include "vmm/vcpu.h"

@@ -3,7 +3,8 @@
  *
  * What:    KVM_RUN in a loop; port and MMIO exits go to the bus, everything else ends the machine.
  * Trust:   what an exit carries is guest-chosen; KVM bounds lengths to its own structure.
- * Threads: vcpu_kick() from anywhere while the thread exists (vmm/vm.c sees to it); all else from the loop thread.
+ * Threads: vcpu_kick() from anywhere while the thread exists (vmm/vm.c sees to it); all else from
+ *          the loop thread.
  */
 #pragma once
 

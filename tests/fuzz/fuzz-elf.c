@@ -1,5 +1,6 @@
 /*
- * Kernel images: whatever the file, nothing outside guest RAM is touched, and what is accepted lies where it says.
+ * Kernel images: whatever the file, nothing outside guest RAM is touched, and what is accepted lies
+ * where it says.
  */
 #include <assert.h>
 #include <elf.h>

@@ -1,7 +1,12 @@
-/* Interrupts by irqfd, kicks by ioeventfd, the silent 8259, the UART's transmit interrupt, start-up IPIs, CPUID. */
+/*
+ * Interrupts by irqfd, kicks by ioeventfd, the silent 8259, the UART's transmit interrupt, start-up
+ * IPIs, CPUID.
+ */
 #include "tests/kvm/tiny.h"
 
-/* A stack, an IDT at 0x30000 whose vector 0x30 is label "isr", and an enabled local APIC at %rdi. */
+/*
+ * A stack, an IDT at 0x30000 whose vector 0x30 is label "isr", and an enabled local APIC at %rdi.
+ */
 #define SETUP                                                                                      \
 	"mov $0x80000, %esp\n mov $0x30000, %ebx\n lea isr_\\@(%rip), %rax\n"                      \
 	"mov %ax, 0x300(%rbx)\n movw $0x10, 0x302(%rbx)\n movw $0x8e00, 0x304(%rbx)\n"             \
@@ -85,7 +90,10 @@ static void bell_run(struct bell *b, const uint8_t *code, const uint8_t *end, co
 	CHECK_STR(b->t->out, out);
 }
 
-/* Rings with the wrong value (nobody hears), then with the right one; each interrupt prints and rings again. */
+/*
+ * Rings with the wrong value (nobody hears), then with the right one; each interrupt prints and
+ * rings again.
+ */
 TINY_GUEST(irq, 64,
 	UNIQUE(SETUP ROUTE(5) "mov $0xd0000050, %ebp\n xor %r8d, %r8d\n sti\n"
 			      "movl $2, (%rbp)\n movl $3, (%rbp)\n"
@@ -107,7 +115,10 @@ static void interrupts(void)
 	tiny_destroy(&t);
 }
 
-/* Interrupts enabled, LINT0 as after reset (ExtINT), I/O APIC pin masked: a device line must reach no CPU. */
+/*
+ * Interrupts enabled, LINT0 as after reset (ExtINT), I/O APIC pin masked: a device line must reach
+ * no CPU.
+ */
 TINY_GUEST(quiet, 64,
 	UNIQUE(SETUP "movl $0x700, 0x350(%rdi)\n mov $0xd0000050, %ebp\n sti\n movl $3, (%rbp)\n"
 		     "1: pause\n cmpb $1, 0x32000\n jne 1b\n"
@@ -162,8 +173,8 @@ static void uart_interrupt(void)
 }
 
 /*
- * Start-up IPI to all others; real-mode code at 0x8000 counts in [0x6000] and notes the APIC id that CPUID leaf 1
- * says at [0x6100 + id], as the boot CPU does.
+ * Start-up IPI to all others; real-mode code at 0x8000 counts in [0x6000] and notes the APIC id
+ * that CPUID leaf 1 says at [0x6100 + id], as the boot CPU does.
  */
 TINY_GUEST(sipi, 64,
 	"mov $0xfee00000, %edi\n movl $0x1ff, 0xf0(%rdi)\n"

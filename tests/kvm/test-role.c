@@ -1,6 +1,6 @@
 /*
- * The vmm process as the supervisor starts it, confined, with guests of a few instructions: messages in order, every
- * way to end, every way not to start, and what is left behind.
+ * The vmm process as the supervisor starts it, confined, with guests of a few instructions:
+ * messages in order, every way to end, every way not to start, and what is left behind.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -156,7 +156,10 @@ static void message(struct sandbox *s, const struct ctl_msg *m)
 	}
 }
 
-/* Serves messages until @until says so or the process closed its end. False: nothing came for too long. */
+/*
+ * Serves messages until @until says so or the process closed its end. False: nothing came for too
+ * long.
+ */
 static bool serve(struct sandbox *s, bool (*until)(const struct sandbox *s))
 {
 	for (;;) {
@@ -293,7 +296,10 @@ static void unread_console(void)
 	close(s.console);
 }
 
-/* A stream that is given while nobody in the guest drives the device: accepted, closed with the machine. */
+/*
+ * A stream that is given while nobody in the guest drives the device: accepted, closed with the
+ * machine.
+ */
 static void streams(void)
 {
 	struct ctl_vsock v = { .port = 1024 };

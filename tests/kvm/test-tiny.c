@@ -1,4 +1,7 @@
-/* A guest of a few instructions per exit that the VMM handles: console, MMIO, interrupts, ways to end. */
+/*
+ * A guest of a few instructions per exit that the VMM handles: console, MMIO, interrupts, ways to
+ * end.
+ */
 #include <pthread.h>
 
 #include "tests/kvm/tiny.h"
@@ -96,7 +99,10 @@ static void *stopper_main(void *arg)
 	return NULL;
 }
 
-/* From another thread: a guest that spins, that sleeps, and vCPUs that never got their start-up IPI. */
+/*
+ * From another thread: a guest that spins, that sleeps, and vCPUs that never got their start-up
+ * IPI.
+ */
 static void stops(void)
 {
 	for (unsigned i = 0; i < 4; i++) {
@@ -118,7 +124,10 @@ static void stops(void)
 	}
 }
 
-/* A machine that is never released, and one whose threads can't be confined, run no guest instruction. */
+/*
+ * A machine that is never released, and one whose threads can't be confined, run no guest
+ * instruction.
+ */
 static int refuse(struct error *e)
 {
 	return error_set(e, EPERM, "no confinement for you");
@@ -173,7 +182,10 @@ static void scratch_write(void *ctx, uint64_t off, const void *data, unsigned le
 
 static const struct bus_ops scratch_ops = { .read = scratch_read, .write = scratch_write };
 
-/* Doubles what it reads at +4, writes it to +8; then checks that an absent device and port read as ones. */
+/*
+ * Doubles what it reads at +4, writes it to +8; then checks that an absent device and port read as
+ * ones.
+ */
 TINY_GUEST(mmio, 64,
 	"mov $0xd0000000, %ebx\n mov 4(%rbx), %eax\n add %eax, %eax\n mov %eax, 8(%rbx)\n"
 	"mov $0xd0100000, %ebx\n mov (%rbx), %eax\n cmp $0xffffffff, %eax\n jne 2f\n"

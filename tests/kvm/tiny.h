@@ -1,8 +1,8 @@
 /*
  * tests/kvm/tiny.h - a machine for guests of a few instructions
  *
- * A guest is assembler in the test's own source (TINY_GUEST), loaded as an ELF kernel at TINY_GPA through the real
- * loader and run on the real vCPU threads, bus, UART, power registers and loop.
+ * A guest is assembler in the test's own source (TINY_GUEST), loaded as an ELF kernel at TINY_GPA
+ * through the real loader and run on the real vCPU threads, bus, UART, power registers and loop.
  */
 #pragma once
 

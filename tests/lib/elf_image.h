@@ -22,7 +22,10 @@ struct elf_image {
 
 #define ELF_IMAGE_CODE offsetof(struct elf_image, code)
 
-/* One segment at @gpa with @code and as much BSS again; entry at its start; with @pvh also the note. */
+/*
+ * One segment at @gpa with @code and as much BSS again; entry at its start; with @pvh also the
+ * note.
+ */
 static inline void elf_image_fill(
 	struct elf_image *img, uint64_t gpa, const void *code, size_t len, int pvh)
 {

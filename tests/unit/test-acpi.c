@@ -1,4 +1,6 @@
-/* vmm/x86/acpi: every table by the specification's offsets, for every machine; and iasl's opinion. */
+/*
+ * vmm/x86/acpi: every table by the specification's offsets, for every machine; and iasl's opinion.
+ */
 #include "vmm/x86/acpi.h"
 
 #include <fcntl.h>
@@ -140,7 +142,10 @@ static bool has(const uint8_t *p, size_t len, const void *what, size_t n)
 	return memmem(p, len, what, n) != NULL;
 }
 
-/* The scope ends where the table does; devices follow each other to its end, each with its resources. */
+/*
+ * The scope ends where the table does; devices follow each other to its end, each with its
+ * resources.
+ */
 static void check_dsdt(uint64_t gpa, unsigned nslots)
 {
 	static const uint8_t s5[] = { 0x08, '\\', '_', 'S', '5', '_', 0x12, 7, 4, 0x0a, 5, 0, 0,

@@ -69,7 +69,10 @@ static void check_topology(struct kvm_cpuid2 *l, uint32_t leaf, unsigned i, unsi
 				      *core = cpuid_find(l, leaf, 1);
 
 	REQUIRE(thread && core);
-	/* SDM vol. 2A, CPUID leaf 0xb: shift to the next level, processors at this level, level and type, x2APIC id */
+	/*
+	 * SDM vol. 2A, CPUID leaf 0xb: shift to the next level, processors at this level, level and
+	 * type, x2APIC id
+	 */
 	CHECK(thread->eax == 0 && thread->ebx == 1 && thread->ecx == 0x100 && thread->edx == i);
 	CHECK(core->eax == id_width(n) && core->ebx == n && core->ecx == 0x201 && core->edx == i);
 	CHECK(!cpuid_find(l, leaf, 2)); /* KVM answers the end of the list */
@@ -97,7 +100,10 @@ static void topology(bool amd)
 				check_topology(l, 0x1f, i, n);
 			else
 				CHECK(!cpuid_find(l, 0x1f, 0));
-			/* Caches: the first two levels are each core's own, the third is everybody's. */
+			/*
+			 * Caches: the first two levels are each core's own, the third is
+			 * everybody's.
+			 */
 			CHECK_EQ(cpuid_find(l, 4, 2)->eax >> 14 & 0xfff, 0);
 			CHECK_EQ(cpuid_find(l, 4, 3)->eax >> 14 & 0xfff, (1u << id_width(n)) - 1);
 			CHECK_EQ(cpuid_find(l, 4, 3)->eax >> 26, (1u << id_width(n)) - 1);

@@ -1,9 +1,10 @@
 /*
  * vmm/x86/acpi.h - hardware-reduced ACPI tables: processors, interrupts, power, devices
  *
- * What:    RSDP -> XSDT -> FADT -> DSDT, MADT. No FACS, no PM timer, no legacy hardware. The DSDT names the
- *          UART (PNP0501), each virtio-mmio window in use (LNRO0005) and \_S5.
- * Spec:    ACPI 6.5, 5.2.5 (RSDP), 5.2.8 (XSDT), 5.2.9 (FADT), 5.2.12 (MADT), 3.11.1 (hardware-reduced)
+ * What:    RSDP -> XSDT -> FADT -> DSDT, MADT. No FACS, no PM timer, no legacy hardware. The DSDT
+ *          names the UART (PNP0501), each virtio-mmio window in use (LNRO0005) and \_S5.
+ * Spec:    ACPI 6.5, 5.2.5 (RSDP), 5.2.8 (XSDT), 5.2.9 (FADT), 5.2.12 (MADT), 3.11.1
+ *          (hardware-reduced)
  */
 #pragma once
 

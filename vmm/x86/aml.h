@@ -1,9 +1,9 @@
 /*
  * vmm/x86/aml.h - writes ACPI Machine Language, the few terms that our DSDT needs
  *
- * What:    terms are appended to a caller's buffer. A term with contents is opened, filled and closed by
- *          aml_end(), which knows its length only then. When the buffer is full, @full is set and nothing more
- *          is written: check once at the end.
+ * What:    terms are appended to a caller's buffer. A term with contents is opened, filled and
+ *          closed by aml_end(), which knows its length only then. When the buffer is full, @full is
+ *          set and nothing more is written: check once at the end.
  * Spec:    ACPI 6.5, 20.2 (grammar), 6.4 (resource descriptors)
  */
 #pragma once

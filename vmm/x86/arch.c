@@ -1,8 +1,8 @@
 /*
  * vmm/x86/arch.c - KVM on x86: capabilities, interrupt controllers, first state of a vCPU
  *
- * What:    local APICs and I/O APIC in the kernel; no 8259 (its lines are routed nowhere), no 8254, no RTC.
- *          Time is kvmclock and the APIC timer, found by CPUID.
+ * What:    local APICs and I/O APIC in the kernel; no 8259 (its lines are routed nowhere), no 8254,
+ *          no RTC. Time is kvmclock and the APIC timer, found by CPUID.
  * Spec:    Documentation/virt/kvm/api.rst
  */
 #include "vmm/arch.h"
@@ -51,7 +51,10 @@ int arch_check_kvm(int kvm_fd, struct error *e)
 	return 0;
 }
 
-/* Each device line reaches its I/O APIC pin and nothing else: an 8259 that nobody set up would raise vector 5. */
+/*
+ * Each device line reaches its I/O APIC pin and nothing else: an 8259 that nobody set up would
+ * raise vector 5.
+ */
 static int route_interrupts(int vm_fd, struct error *e)
 {
 	struct kvm_irq_routing *table =
@@ -104,8 +107,9 @@ int arch_vm_create(struct arch_vm **ret, int kvm_fd, int vm_fd, unsigned cpus, s
 	a->cpus = cpus;
 	a->tsc_deadline = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	/*
-	 * QEMU's emulated SVM lets a nested guest's XSETBV through to the host, so that what KVM remembers and
-	 * what the guest set differ, and a Linux guest gives up AVX. Begun with the value Linux will set, they agree.
+	 * QEMU's emulated SVM lets a nested guest's XSETBV through to the host, so that what KVM
+	 * remembers and what the guest set differ, and a Linux guest gives up AVX. Begun with the
+	 * value Linux will set, they agree.
 	 */
 	a->preset_xcr0 =
 		cpuid_host_is_tcg() && ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_XCRS) > 0;

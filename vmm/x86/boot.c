@@ -57,8 +57,8 @@ static void put_acpi(struct gmem *m, const struct arch_boot *boot, struct boot_i
 }
 
 /*
- * All there is of a BIOS. Linux with EFI support reboots hardware-reduced machines through EFI, and where there is
- * none it goes back to real mode and jumps to the reset entry.
+ * All there is of a BIOS. Linux with EFI support reboots hardware-reduced machines through EFI, and
+ * where there is none it goes back to real mode and jumps to the reset entry.
  */
 static void put_reset_entry(struct gmem *m)
 {

@@ -1,8 +1,8 @@
 /*
  * vmm/x86/boot.h - what a Linux kernel is told at its first instruction
  *
- * Two protocols, one content: memory map, command line, initrd, RSDP. PVH (32-bit entry named by a note) where
- * the kernel has it, else the 64-bit boot protocol at the ELF entry.
+ * Two protocols, one content: memory map, command line, initrd, RSDP. PVH (32-bit entry named by a
+ * note) where the kernel has it, else the 64-bit boot protocol at the ELF entry.
  */
 #pragma once
 
@@ -31,6 +31,8 @@ struct boot_info {
 /* boot_map() - The memory map of a machine with this RAM. */
 void boot_map(const struct gmem *m, struct boot_info *ret);
 
-/* Each writes its structures into low memory (vmm/x86/layout.h) and sets @ret->kind and @ret->arg. */
+/*
+ * Each writes its structures into low memory (vmm/x86/layout.h) and sets @ret->kind and @ret->arg.
+ */
 void boot_pvh(struct gmem *m, const struct boot_info *b, struct arch_entry *ret);
 void boot_linux64(struct gmem *m, const struct boot_info *b, struct arch_entry *ret);

@@ -116,7 +116,7 @@ static void shape_basic(struct kvm_cpuid_entry2 *c, unsigned index, unsigned ncp
 {
 	unsigned ids = 1u << width(ncpus);
 
-	/* 31..24 initial APIC id, 23..16 ids reserved for this package, 15..8 CLFLUSH size, 7..0 brand */
+	/* 31..24 initial APIC id, 23..16 ids of this package, 15..8 CLFLUSH size, 7..0 brand */
 	c->ebx = index << 24 | ids << 16 | (c->ebx & 0xffff);
 	c->ecx &= ~(L1_ECX_DTES64 | L1_ECX_MONITOR | L1_ECX_VMX | L1_ECX_SMX | L1_ECX_PDCM);
 	c->ecx |= L1_ECX_HYPERVISOR;
@@ -125,7 +125,9 @@ static void shape_basic(struct kvm_cpuid_entry2 *c, unsigned index, unsigned ncp
 	set_bit(&c->edx, L1_EDX_HTT, ncpus > 1);
 }
 
-/* Intel: bits 25..14 of eax: ids that share the cache - 1; 31..26: ids of cores in the package - 1. */
+/*
+ * Intel: bits 25..14 of eax: ids that share the cache - 1; 31..26: ids of cores in the package - 1.
+ */
 static void shape_intel_cache(struct kvm_cpuid_entry2 *c, unsigned ncpus)
 {
 	unsigned ids = 1u << width(ncpus);

@@ -1,9 +1,11 @@
 /*
  * vmm/x86/cpuid.h - what the guest learns about its processor
  *
- * What:    KVM's list of what it supports, minus what a sandbox must not have (nested virtualisation,
- *          performance counters, enclaves), plus each vCPU's place: one package of @ncpus single-thread cores.
- * Spec:    Intel SDM vol. 2A, CPUID; AMD APM vol. 3, appendix E; Documentation/virt/kvm/x86/cpuid.rst
+ * What:    KVM's list of what it supports, minus what a sandbox must not have (nested
+ *          virtualisation, performance counters, enclaves), plus each vCPU's place: one package of
+ *          @ncpus single-thread cores.
+ * Spec:    Intel SDM vol. 2A, CPUID; AMD APM vol. 3, appendix E;
+ *          Documentation/virt/kvm/x86/cpuid.rst
  */
 #pragma once
 
@@ -26,8 +28,9 @@ int cpuid_supported(int kvm_fd, struct kvm_cpuid2 **ret, struct error *e) must_c
 void cpuid_shape(struct kvm_cpuid2 *list, unsigned index, unsigned ncpus, bool tsc_deadline);
 
 /**
- * cpuid_add_topology() - Put empty entries for two levels of 0xb, and 0x1f where the processor has it
- * @list: has room for CPUID_ENTRIES_MAX. Some kernels list the host's levels there, others a single empty one.
+ * cpuid_add_topology() - Put empty entries for two levels of 0xb, and of 0x1f where there is one
+ * @list: has room for CPUID_ENTRIES_MAX. Some kernels list the host's levels there, others a single
+ *        empty one.
  */
 void cpuid_add_topology(struct kvm_cpuid2 *list);
 

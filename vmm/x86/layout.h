@@ -17,7 +17,7 @@
  *   0xfffbc000  0xfffc0000  pages that Intel's VMX needs for real mode
  *   0x100000000             RAM, the rest
  *
- * Ports: 0x3f8 UART; 0x60..0x64 keyboard controller (reset only); 0x70, 0x71 CMOS (empty); 0x600 power.
+ * Ports: 0x3f8 UART; 0x64 keyboard controller (reset only); 0x70, 0x71 CMOS (empty); 0x600 power.
  */
 #pragma once
 
