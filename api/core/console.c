@@ -92,18 +92,19 @@ void console_free(struct console *c)
 	free_if_idle(c);
 }
 
-bool console_contains(const struct console *c, const char *needle)
+static const char *find(const struct console *c, const char *needle)
 {
 	return memmem(c->text, c->len, needle, strlen(needle));
 }
 
-/* Where the last @lines lines begin. */
-static size_t tail(const struct console *c, unsigned lines)
+bool console_contains(const struct console *c, const char *needle)
 {
-	size_t end = c->len;
+	return find(c, needle);
+}
 
-	while (end && (c->text[end - 1] == '\n' || c->text[end - 1] == '\r'))
-		end--;
+/* Where the @lines lines before @end begin. */
+static size_t back(const struct console *c, size_t end, unsigned lines)
+{
 	while (end && lines) {
 		end--;
 		lines -= c->text[end] == '\n';
@@ -111,11 +112,23 @@ static size_t tail(const struct console *c, unsigned lines)
 	return end && c->text[end] == '\n' ? end + 1 : end;
 }
 
-void console_print(const struct console *c, unsigned lines, FILE *f)
+static size_t first_line(const struct console *c, const char *from, unsigned lines)
+{
+	const char *at = from ? find(c, from) : NULL;
+	size_t end = c->len;
+
+	if (at)
+		return back(c, (size_t)(at - c->text), 2);
+	while (end && (c->text[end - 1] == '\n' || c->text[end - 1] == '\r'))
+		end--;
+	return back(c, end, lines);
+}
+
+void console_print(const struct console *c, const char *from, unsigned lines, FILE *f)
 {
 	char escaped[4 * LINE_BYTES];
 
-	for (size_t i = tail(c, lines), n; i < c->len; i += n + 1) {
+	for (size_t i = first_line(c, from, lines), n; i < c->len && lines; i += n + 1) {
 		const char *nl = memchr(c->text + i, '\n', c->len - i);
 		size_t shown;
 
@@ -123,8 +136,10 @@ void console_print(const struct console *c, unsigned lines, FILE *f)
 		shown = MIN(n, LINE_BYTES);
 		while (shown && c->text[i + shown - 1] == '\r')
 			shown--;
+		if (!shown)
+			continue;
 		log_escape(escaped, sizeof(escaped), c->text + i, shown);
-		if (shown)
-			fprintf(f, "  %s\n", escaped);
+		fprintf(f, "  %s\n", escaped);
+		lines--;
 	}
 }

@@ -27,5 +27,8 @@ void console_free(struct console *c);
 /* console_contains() - Whether the kept text has @needle. */
 bool console_contains(const struct console *c, const char *needle);
 
-/* console_print() - The last @lines lines, each indented by two blanks, escaped, on @f. */
-void console_print(const struct console *c, unsigned lines, FILE *f);
+/**
+ * console_print() - Some lines on @f, each indented by two blanks, escaped
+ * @from: begin one line before the first that has this text; NULL, or it isn't there: the last @lines lines
+ */
+void console_print(const struct console *c, const char *from, unsigned lines, FILE *f);

@@ -29,6 +29,7 @@
 #define EXIT_NS       (3 * NSEC_PER_SEC) /* from CTL_EXIT to the end of the process */
 #define LOST_AGENT_NS (2 * NSEC_PER_SEC) /* from the end of its connection to CTL_EXIT */
 #define CONSOLE_LINES 12
+#define PANIC         "Kernel panic - not syncing"
 #define WIRE_BYTES    (512 << 10)
 
 enum state { STATE_BOOT, STATE_UP, STATE_ENDING, STATE_ENDED };
@@ -81,7 +82,7 @@ void sandbox_oom_message(struct error *e, uint64_t memory)
 
 static bool panicked(const struct sandbox *s)
 {
-	return console_contains(s->console, "Kernel panic - not syncing");
+	return console_contains(s->console, PANIC);
 }
 
 static bool panicked_for_memory(const struct sandbox *s)
@@ -522,5 +523,5 @@ enum confine_level sandbox_level(const struct sandbox *s)
 
 void sandbox_print_console(const struct sandbox *s, FILE *f)
 {
-	console_print(s->console, CONSOLE_LINES, f);
+	console_print(s->console, PANIC, CONSOLE_LINES, f);
 }
