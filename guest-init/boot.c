@@ -26,7 +26,7 @@
 
 /* ---- messages and the end ---- */
 
-static size_t format(char line[MESSAGE_MAX], const char *fmt, va_list ap)
+static printf_like(2, 0) size_t format(char line[MESSAGE_MAX], const char *fmt, va_list ap)
 {
 	size_t n = strlen(PREFIX);
 

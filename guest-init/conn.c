@@ -119,15 +119,23 @@ void conn_destroy(struct conn *c)
 
 void conn_end(struct conn *c)
 {
+	struct buf rest;
+
 	if (!(c->flags & GUEST_CONN_LASTING)) {
 		conn_destroy(c);
 		return;
 	}
 	end_session(c);
-	frame_reader_reset(&c->in);
-	if (!c->lost) /* the peer is gone: nobody is to read what was meant for it */
+	rest = c->in.in;
+	frame_reader_init(&c->in);
+	if (c->lost) {
+		memset(c->seen, 0xff, sizeof(c->seen));
+		if (buf_len(&rest))
+			conn_input(c, buf_ptr(&rest), buf_len(&rest));
+	} else { /* the peer is gone: nobody is to read what was meant for it */
 		buf_consume(&c->out, buf_len(&c->out));
-	memset(c->seen, 0xff, sizeof(c->seen));
+	}
+	buf_free(&rest);
 	source_queue(c->agent, &c->src);
 }
 

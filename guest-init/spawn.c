@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/close_range.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -65,6 +66,8 @@ static child_code _Noreturn void child_fail(struct spawn *s, enum spawn_stage st
 
 static child_code int child_fds(const struct spawn *s)
 {
+	/* All of the agent's have the flag already; this is for what somebody else left open. */
+	syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC);
 	for (int i = 0; i < 3; i++)
 		if (dup2(s->fd[i], i) < 0)
 			return -1;
