@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "tests/lib/test.h"
 #include "tests/lib/vsguest.h"
@@ -1290,6 +1292,66 @@ static void stop_in_flight(void)
 	end();
 }
 
+static void alarm_rings(struct loop_timer *t)
+{
+	(void)t;
+	loop_stop(loop);
+}
+
+/* Nanoseconds of CPU that the loop uses while nothing happens for @ms. */
+static uint64_t idle_cpu_ns(unsigned ms)
+{
+	struct loop_timer t = { .fire = alarm_rings };
+	struct timespec a, b;
+
+	loop_timer_set(loop, &t, loop_now_ns() + ms * NSEC_PER_MSEC);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
+	REQUIRE(!loop_run(loop));
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b);
+	return (uint64_t)(b.tv_sec - a.tv_sec) * NSEC_PER_SEC + (uint64_t)b.tv_nsec -
+	       (uint64_t)a.tv_nsec;
+}
+
+/* Streams that wait, each in another way, leave the loop alone */
+static void nothing_spins(void)
+{
+	static uint8_t data[65536];
+	int fd[11], theirs;
+	unsigned n = 0;
+
+	begin();
+	fd[n++] = open_stream(GPORT);              /* idle */
+	fd[n] = open_stream_credit(GPORT + 1, 10); /* no credit */
+	REQUIRE(write(fd[n++], data, 100) == 100);
+	fd[n] = open_stream(GPORT + 2); /* half closed by the host */
+	REQUIRE(!shutdown(fd[n++], SHUT_WR));
+	fd[n++] = open_stream(GPORT + 3); /* by the guest, each way */
+	send_shutdown(GPORT + 3, VSOCK_SHUTDOWN_SEND);
+	fd[n++] = open_stream(GPORT + 4);
+	send_shutdown(GPORT + 4, VSOCK_SHUTDOWN_RCV);
+	fd[n++] = open_stream(GPORT + 5); /* the host reads nothing */
+	fd[n++] = open_stream(GPORT + 6); /* nor here, and the guest has gone */
+	for (unsigned i = 0; i < 8; i++)
+		send_data(GPORT + 5 + i / 4, data, sizeof(data));
+	vsguest_op(g, VSOCK_OP_RST, GPORT + 6, HPORT);
+	fd[n] = offer(HPORT + 1); /* a slot, half closed */
+	REQUIRE(!shutdown(fd[n++], SHUT_WR));
+	fd[n] = offer(HPORT + 1); /* another, written to */
+	REQUIRE(write(fd[n++], "x", 1) == 1);
+	theirs = open_stream(GPORT + 7); /* closed, and the guest doesn't say RST */
+	REQUIRE(write(theirs, "x", 1) == 1);
+	close(theirs);
+	fd[n] = pair(&theirs); /* unanswered, half closed */
+	REQUIRE(!shutdown(fd[n++], SHUT_WR));
+	REQUIRE(!dev_vsock_host_connect(dev, 9, theirs));
+	while (!vsguest_quiet(g, 300))
+		;
+	CHECK(idle_cpu_ns(400) < 40 * NSEC_PER_MSEC);
+	for (unsigned i = 0; i < n; i++)
+		close(fd[i]);
+	end();
+}
+
 /* Any layout of descriptors will do (2.7.4.2 via 5.10.6) */
 static void layouts(void)
 {
@@ -1334,6 +1396,7 @@ static void all(void)
 	stopped_guest();
 	fair_turns();
 	budgets();
+	nothing_spins();
 	guest_half_closes();
 	host_half_closes();
 	host_half_closes_then_closes();
@@ -1361,8 +1424,12 @@ static void all(void)
 int main(void)
 {
 	struct error e = { 0 };
+	struct rlimit lim;
 
 	signal(SIGPIPE, SIG_IGN);
+	REQUIRE(!getrlimit(RLIMIT_NOFILE, &lim));
+	lim.rlim_cur = lim.rlim_max; /* VSOCK_CONN_MAX pairs */
+	REQUIRE(!setrlimit(RLIMIT_NOFILE, &lim));
 	log_init("test", LOG_ERROR);
 	REQUIRE(!loop_create(&loop, 256, &e));
 	REQUIRE(!loop_start(loop, true, &e));
