@@ -24,11 +24,9 @@ struct setup_config {
 
 static const struct table_field setup_fields[] = {
 	{ "kernel", 0, TABLE_LIST, AT(kernels), "NAME",
-		.help = "Make this kernel: debian-13 (the default) or debian-12; may be repeated" },
-	{ "image", 0, TABLE_LIST, AT(images), "NAME",
-		.help = "Make this image: debian-13 (the default)" },
-	{ "emulated", 0, TABLE_FLAG, AT(emulated),
-		.help = "Make the emulated host's kernel although KVM can be used here" },
+		.help = "Make this kernel, debian-13 or debian-12; may be repeated" },
+	{ "image", 0, TABLE_LIST, AT(images), "NAME", .help = "Make this image: debian-13" },
+	{ "emulated", 0, TABLE_FLAG, AT(emulated), .help = "Make the kernel of the emulated host" },
 	{ "force", 0, TABLE_FLAG, AT(force), .help = "Make again what is there" },
 	{ "mirror", 0, TABLE_STRING, AT(mirror), "URL", .min = 1,
 		.help = "Fetch packages from this Debian mirror" },
@@ -76,13 +74,20 @@ struct wanted {
 	const char *host;                           /* the emulated host's kernel, or NULL */
 };
 
+/* What the user names and no more; nothing named: all that a first run needs. */
 static struct wanted decide(const struct setup_config *c)
 {
 	static const char *const kernels[] = { KERNEL_DEFAULT, NULL };
-	struct wanted w = { c->kernels.n ? c->kernels.items : kernels,
-		c->images.n ? c->images.items : setup_image_names, NULL };
+	static const char *const none[] = { NULL };
+	bool named = c->kernels.n || c->images.n;
+	struct wanted w = { c->kernels.n ? c->kernels.items : none,
+		c->images.n ? c->images.items : none, NULL };
 
-	if (c->emulated || needs_emulation())
+	if (!named && !c->emulated) {
+		w.kernels = kernels;
+		w.images = setup_image_names;
+	}
+	if (c->emulated || (!named && needs_emulation()))
 		w.host = KERNEL_EMULATED;
 	return w;
 }
@@ -129,7 +134,7 @@ static int set_up(
 }
 
 static int setup_command(
-	unused_arg const struct cli *cli, void *config, unused_arg struct table_list *operands)
+	const struct cli *cli, void *config, unused_arg struct table_list *operands)
 {
 	const struct setup_config *c = config;
 	struct error e = { 0 };
@@ -159,15 +164,17 @@ static int setup_command(
 		cli_error(&e);
 		return CLI_FAILED;
 	}
-	if (!c->quiet)
-		log_info("setup: done; try: skerry run -- uname -a");
+	if (!c->quiet && *w.images && *w.kernels)
+		log_info("setup: done; try: %s run -- uname -a", cli->argv[0]);
 	return CLI_OK;
 }
 
 static const struct table setup_table = {
 	.name = "skerry setup",
 	.summary = "Make the kernel and the image that sandboxes start from",
-	.text = "Packages come from Debian by mmdebstrap, also through the proxy that http_proxy\n"
+	.text = "Without --kernel, --image and --emulated: kernel and image debian-13 and, where\n"
+		"KVM can't be used, the kernel of the emulated host; else only what is named.\n"
+		"Packages come from Debian by mmdebstrap, also through the proxy that http_proxy\n"
 		"names. What is there already is skipped; what was interrupted is begun anew.\n"
 		"Needs no root where user namespaces work.",
 	TABLE_FIELDS(setup_fields),
