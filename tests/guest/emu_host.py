@@ -10,6 +10,8 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -280,6 +282,80 @@ def feed(f):
         pass
 
 
+def connect(h):
+    s = socket.socket(socket.AF_UNIX)
+    os.chdir(os.path.join(h.runtime, "skerry", "emu", os.listdir(h.runtime + "/skerry/emu")[0]))
+    s.connect("sock")
+    os.chdir("/")
+    return s
+
+
+def closed_soon(s, seconds, what):
+    s.settimeout(seconds)
+    try:
+        while s.recv(65536):
+            pass
+    except ConnectionResetError:
+        pass
+    except TimeoutError:
+        raise Failed(what + ": the daemon keeps the connection")
+
+
+def request(op):
+    return b"SKEM" + struct.pack("<HHQQ", 1, op, 0, 0)
+
+
+def case_hostile_client(h):
+    """What the daemon may be sent by a process of the same user, and by others."""
+    same(h.run("true")[0], 0, "a command")
+    mode = os.stat(os.path.join(h.runtime, "skerry", "emu", os.listdir(h.runtime + "/skerry/emu")[0], "sock")).st_mode
+    same(mode & 0o777, 0o600, "mode of the socket")
+    for what, data in ("noise", os.urandom(5000)), ("another version", b"SKEM" + struct.pack("<HHQQ", 9, 1, 0, 0)), \
+            ("no such op", request(77)), ("more than a request", request(1) + bytes(100)):
+        s = connect(h)
+        s.sendall(data)
+        closed_soon(s, 10, what)
+    # A session: bad frames, and a reset, which is the daemon's to send.
+    for what, data in ("a bad frame", b"\xff" * 64), ("a reset", struct.pack("<IB3x", 16, 2) + bytes(16)):
+        s = connect(h)
+        s.sendall(request(1))
+        s.settimeout(10)
+        seen = b""
+        while seen[-8:-4] != struct.pack("<I", 2):  # EMU_MSG_READY
+            more = s.recv(100)
+            check(more, "the session was refused")
+            seen += more
+        s.sendall(data)
+        closed_soon(s, 10, what)
+    # Half a request, and none, from more connections than are ever served.
+    held = [connect(h) for _ in range(60)]
+    for s in held[::2]:
+        s.sendall(request(1)[:10])
+    t = time.monotonic()
+    same(h.run("echo", "fine")[1], b"fine\n", "a command meanwhile")
+    for s in held:
+        closed_soon(s, 10, "a request that never comes")
+    check(time.monotonic() - t < 9, "silent connections are kept too long")
+    if os.geteuid() == 0:
+        where = os.path.join(h.runtime, "skerry", "emu", os.listdir(h.runtime + "/skerry/emu")[0])
+        pid = os.fork()
+        if not pid:
+            os.chdir(where)
+            os.setuid(65534)
+            s = socket.socket(socket.AF_UNIX)
+            try:
+                s.connect("sock")
+            except PermissionError:
+                os._exit(0)
+            os._exit(1)
+        same(os.waitpid(pid, 0)[1], 0, "connecting as another user")
+    # Root in L1 may fill the console: its file here stays small.
+    same(h.run("sh", "-c", "head -c 200000 /dev/zero | tr '\\0' x > /dev/console")[0], 0, "noise on the console")
+    where = os.path.join(h.runtime, "skerry", "emu", os.listdir(h.runtime + "/skerry/emu")[0])
+    check(os.stat(where + "/console").st_size <= 16384 + 8, "the console's file grows")
+    same(h.run("echo", "fine")[1], b"fine\n", "a command after all that")
+
+
 def case_stop(h):
     p = h.start("sh", "-c", "echo up; sleep 1000")
     same(p.stdout.readline(), b"up\n", "up")
@@ -420,7 +496,7 @@ def case_icount(_):
 
 
 SHARED = [case_basics, case_files, case_stdin, case_bulk, case_broken_pipe, case_signals, case_many,
-          case_client_killed, case_stop]
+          case_client_killed, case_hostile_client, case_stop]
 ALONE = [case_start_race, case_idle_end, case_qemu_killed, case_daemon_killed, case_killed_at_start, case_state_kept,
          case_no_kernel, case_icount]
 
