@@ -78,6 +78,7 @@ static const struct {
 	{ SCMP_SYS(futex), BOTH, 1, FUTEX_CMD_MASK &UINT32_MAX, FUTEX_WAIT_BITSET },
 	{ SCMP_SYS(tgkill), BOTH, 0, UINT32_MAX, CONFINE_SELF }, /* a vCPU is kicked by a signal */
 	{ SCMP_SYS(sendto), LOOP, 4, UINT64_MAX, 0 }, /* no address: to the connected peer */
+	{ SCMP_SYS(accept4), LOOP, 1, UINT64_MAX, 0 }, /* a new supervisor, on the socket bound for it */
 	{ SCMP_SYS(io_uring_register), LOOP, 1, UINT32_MAX, IORING_REGISTER_FILES_UPDATE },
 };
 

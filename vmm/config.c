@@ -31,7 +31,7 @@ static int check_fds(const struct vmm_config *c, struct error *e)
 		return refuse(e, "kernel_fd", c->kernel_fd);
 	if (c->console_fd != -1 && !is_open(c->console_fd))
 		return refuse(e, "console_fd", c->console_fd);
-	if (c->listen_fd != -1)
+	if (c->listen_fd != -1 && !is_open(c->listen_fd))
 		return refuse(e, "listen_fd", c->listen_fd);
 	for (uint32_t i = 0; i < c->ninitrds; i++)
 		if (!is_open(c->initrd_fd[i]))

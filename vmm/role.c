@@ -33,6 +33,7 @@
 #include "vmm/dev_rng.h"
 #include "vmm/dev_vsock.h"
 #include "vmm/power.h"
+#include "vmm/role_ctl.h"
 #include "vmm/uart.h"
 #include "vmm/virtio_mmio.h"
 
@@ -52,31 +53,24 @@ struct role {
 	struct virtio_dev *vsock, *balloon;
 	struct arch_entry entry;
 
-	int ctl_slot, event_slot;
-	struct loop_op ctl_op, event_op, probe_op;
+	struct role_ctl ctl;
+	int event_slot;
+	struct loop_op event_op, probe_op;
 	uint64_t event_value;
 	uint32_t probe_what;
-	bool loop_started, hello_seen, ctl_gone, first_run_told;
+	bool loop_started, first_run_told;
 	struct loop_timer drain_timer;
 	uint64_t drain_until_ns;
 };
 
 /* ---- to the supervisor ---- */
 
-static void tell(struct role *r, uint16_t type, const void *body, uint32_t len)
-{
-	int err = r->ctl_gone ? 0 : ctl_send(ROLE_FD_CTL, type, body, len, NULL, 0);
-
-	if (err && err != -EPIPE && err != -ECONNRESET) /* gone: the loop will see its end */
-		log_error("control channel: %s", strerror(-err));
-}
-
 static void tell_phase(struct role *r, enum ctl_phase_id id, uint64_t mono_ns)
 {
 	struct ctl_phase p = { .id = id, .mono_ns = mono_ns };
 
 	if (r->cfg.flags & VMM_TRACE)
-		tell(r, CTL_PHASE, &p, sizeof(p));
+		role_ctl_send(&r->ctl, CTL_PHASE, &p, sizeof(p));
 }
 
 static void tell_exit(struct role *r, enum vm_exit why, const char *detail)
@@ -84,23 +78,7 @@ static void tell_exit(struct role *r, enum vm_exit why, const char *detail)
 	struct ctl_exit x = { .why = why };
 
 	snprintf(x.detail, sizeof(x.detail), "%s", detail);
-	tell(r, CTL_EXIT, &x, sizeof(x));
-}
-
-/*
- * After the last message. What the supervisor sent and nobody read would reach it as ECONNRESET,
- * before the messages that wait for it, when this end is closed.
- */
-static void hang_up(void)
-{
-	int fds[CTL_FDS_MAX], n;
-	struct ctl_msg m;
-
-	if (shutdown(ROLE_FD_CTL, SHUT_RD))
-		return; /* no socket, or nobody there */
-	while ((n = ctl_recv(ROLE_FD_CTL, &m, fds)) == 1 || n == -EPROTO)
-		for (unsigned i = 0; n == 1 && i < CTL_FDS_MAX; i++)
-			close_fd(&fds[i]);
+	role_ctl_send(&r->ctl, CTL_EXIT, &x, sizeof(x));
 }
 
 /* ---- from the supervisor ---- */
@@ -111,7 +89,7 @@ static void probe_done(struct loop_op *op, int res)
 	struct ctl_probe_result result = { .what = r->probe_what, .result = MIN(res, 0) };
 
 	if (res != -ECANCELED)
-		tell(r, CTL_PROBE_RESULT, &result, sizeof(result));
+		role_ctl_send(&r->ctl, CTL_PROBE_RESULT, &result, sizeof(result));
 }
 
 static void probe(struct role *r, uint32_t what)
@@ -143,16 +121,10 @@ static void give_stream(struct role *r, const struct ctl_msg *m, int *fd)
 		*fd = -1;
 }
 
-static void dispatch(struct role *r, const struct ctl_msg *m, int fds[CTL_FDS_MAX])
+static void supervisor_says(struct role_ctl *c, const struct ctl_msg *m, int fds[CTL_FDS_MAX])
 {
-	struct error e;
+	struct role *r = container_of(c, struct role, ctl);
 
-	if (!r->hello_seen) {
-		r->hello_seen = !ctl_check_hello(m, &e);
-		if (!r->hello_seen)
-			vm_stop(r->vm, VM_EXIT_STOPPED, e.msg);
-		return;
-	}
 	switch (m->type) {
 	case CTL_VSOCK_CONNECT:
 	case CTL_VSOCK_ACCEPT:
@@ -173,38 +145,15 @@ static void dispatch(struct role *r, const struct ctl_msg *m, int fds[CTL_FDS_MA
 	}
 }
 
-/* @err: 0 at its end; EPROTO: a supervisor that can't be understood can't be obeyed either */
-static void ctl_ended(struct role *r, int err)
+/* Whoever asked for it, or can still adopt it, keeps the machine alive. */
+static void supervisor_lost(struct role_ctl *c, const char *fault)
 {
-	char detail[80];
+	struct role *r = container_of(c, struct role, ctl);
 
-	r->ctl_gone = !err || err == ECONNRESET;
-	if (!r->ctl_gone) {
-		snprintf(detail, sizeof(detail), "control channel: %s", strerror(err));
-		vm_stop(r->vm, VM_EXIT_STOPPED, detail);
-	} else if (r->cfg.flags & VMM_DIE_WITH_PARENT) {
-		vm_stop(r->vm, VM_EXIT_STOPPED, "");
-	}
-}
-
-static void ctl_ready(struct loop_op *op, int res)
-{
-	struct role *r = container_of(op, struct role, ctl_op);
-	struct ctl_msg m;
-	int fds[CTL_FDS_MAX], n;
-
-	if (res == -ECANCELED)
-		return;
-	n = ctl_recv(ROLE_FD_CTL, &m, fds);
-	if (n == 1) {
-		dispatch(r, &m, fds);
-		for (unsigned i = 0; i < CTL_FDS_MAX; i++)
-			close_fd(&fds[i]);
-	} else if (n != -EAGAIN && n != -EINTR) {
-		ctl_ended(r, -n);
-		return;
-	}
-	loop_poll(r->loop, op, r->ctl_slot, POLLIN);
+	if ((r->cfg.flags & VMM_DIE_WITH_PARENT) || (fault[0] && c->listen_fd < 0))
+		vm_stop(r->vm, VM_EXIT_STOPPED, fault);
+	else if (fault[0])
+		log_error("%s", fault);
 }
 
 static void event_ready(struct loop_op *op, int res)
@@ -320,18 +269,15 @@ static int add_console(struct role *r, struct error *e)
 
 static int add_to_loop(struct role *r, struct error *e)
 {
-	r->ctl_slot = loop_add_fd(r->loop, ROLE_FD_CTL);
-	r->event_slot = r->ctl_slot < 0 ? r->ctl_slot : loop_add_fd(r->loop, vm_event_fd(r->vm));
+	r->event_slot = loop_add_fd(r->loop, vm_event_fd(r->vm));
 	if (r->event_slot < 0)
 		return error_set(e, -r->event_slot, "event loop: %s", strerror(-r->event_slot));
-	r->ctl_op.done = ctl_ready;
 	r->event_op.done = event_ready;
 	r->probe_op.done = probe_done;
-	loop_poll(r->loop, &r->ctl_op, r->ctl_slot, POLLIN);
 	loop_read(r->loop, &r->event_op, r->event_slot, &r->event_value, sizeof(r->event_value),
 		LOOP_OFF_NONE);
 	loop_set_lock(r->loop, bus_lock(vm_bus(r->vm)));
-	return 0;
+	return role_ctl_start(&r->ctl, r->loop, r->cfg.listen_fd, e);
 }
 
 /* The files that only building needed. */
@@ -401,7 +347,7 @@ static bool devices_busy(const struct role *r)
 	for (unsigned i = 0; i < r->nattached; i++)
 		if (virtio_busy(r->dev[i]))
 			return true;
-	return r->ctl_op.busy || r->event_op.busy || r->probe_op.busy;
+	return role_ctl_busy(&r->ctl) || r->event_op.busy || r->probe_op.busy;
 }
 
 static void drain_step(struct loop_timer *t)
@@ -422,7 +368,7 @@ static bool drain(struct role *r)
 {
 	for (unsigned i = 0; i < r->nattached; i++)
 		virtio_stop(r->dev[i]);
-	loop_cancel(r->loop, &r->ctl_op);
+	role_ctl_stop(&r->ctl);
 	loop_cancel(r->loop, &r->event_op);
 	loop_cancel(r->loop, &r->probe_op);
 	r->drain_timer.fire = drain_step;
@@ -457,7 +403,7 @@ static int run(struct role *r)
 	uart_flush(r->uart);
 	why = vm_exit_reason(r->vm, detail, sizeof(detail));
 	tell_exit(r, why, detail);
-	hang_up();
+	role_ctl_hang_up(&r->ctl);
 	if (!err && drain(r))
 		destroy(r);
 	return 0;
@@ -487,12 +433,12 @@ static void raise_file_limit(void)
 
 static int start(struct role *r, const char *confine_arg, uint64_t exec_ns, struct error *e)
 {
-	struct ctl_hello hello = { .version = CTL_VERSION, .pid = (uint32_t)getpid() };
 	int err;
 
-	tell(r, CTL_HELLO, &hello, sizeof(hello));
+	r->ctl.message = supervisor_says;
+	r->ctl.lost = supervisor_lost;
+	role_ctl_init(&r->ctl, ROLE_FD_CTL);
 	err = confine_enter(confine_arg, &r->level, e);
-
 	if (!err)
 		err = vmm_config_read(ROLE_FD_CONFIG, &r->cfg, e);
 	if (!err)
@@ -511,15 +457,15 @@ static int start(struct role *r, const char *confine_arg, uint64_t exec_ns, stru
 }
 
 /* To the supervisor, who shows it; where there is none, to the log. */
-static void report_failure(const struct error *e)
+static void report_failure(struct role *r, const struct error *e)
 {
 	struct ctl_exit x = { .why = VM_EXIT_NONE };
 
 	snprintf(x.detail, sizeof(x.detail), "%s", e->msg);
-	if (ctl_send(ROLE_FD_CTL, CTL_EXIT, &x, sizeof(x), NULL, 0))
+	if (r->ctl.fd < 0 || ctl_send(r->ctl.fd, CTL_EXIT, &x, sizeof(x), NULL, 0))
 		log_error("%s", e->msg);
 	else
-		hang_up();
+		role_ctl_hang_up(&r->ctl);
 }
 
 int vmm_main(int argc, char **argv)
@@ -541,7 +487,7 @@ int vmm_main(int argc, char **argv)
 	if (!start(r, argc > 2 ? argv[2] : NULL, exec_ns, &e)) {
 		status = run(r);
 	} else {
-		report_failure(&e);
+		report_failure(r, &e);
 		abandon(r);
 		status = 1;
 	}

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "base/confine.h"
@@ -280,6 +281,50 @@ static void orphan(void)
 	console(&s, "");
 }
 
+/* Supervisors come and go; what one did wrong doesn't hurt the next, nor the machine. */
+static void adopted(void)
+{
+	struct ctl_hello hello = { .version = CTL_VERSION }, wrong = { .version = CTL_VERSION + 1 };
+	struct sockaddr_un a = { .sun_family = AF_UNIX }; /* autobind(7): a free abstract name */
+	socklen_t len = sizeof(sa_family_t);
+	struct sandbox s;
+	int lis = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	REQUIRE(lis >= 0 && !bind(lis, (struct sockaddr *)&a, len) && !listen(lis, 8));
+	len = sizeof(a);
+	REQUIRE(!getsockname(lis, (struct sockaddr *)&a, &len));
+	prepare(&s, halt, halt_end);
+	s.cfg.flags &= ~(uint32_t)VMM_DIE_WITH_PARENT;
+	s.cfg.listen_fd = add_fd(&s, lis);
+	spawn(&s);
+	CHECK(serve(&s, running));
+	for (int i = 0; i < 6; i++) {
+		int next = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+		REQUIRE(next >= 0 && !connect(next, (struct sockaddr *)&a, len));
+		if (i % 3 == 1) /* one that can't be understood is hung up on */
+			CHECK_EQ(send(s.ctl, "rubbish", 7, 0), 7);
+		else
+			close_fd(&s.ctl);
+		if (i % 3 == 1) {
+			CHECK(serve(&s, NULL));
+			close_fd(&s.ctl);
+		}
+		s.ctl = next;
+		s.phases = 0;
+		CHECK_EQ(ctl_send(s.ctl, CTL_HELLO, i % 3 == 2 ? &wrong : &hello, sizeof(hello), NULL, 0), 0);
+	}
+	close_fd(&s.ctl); /* the last said a wrong hello */
+	s.ctl = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	REQUIRE(s.ctl >= 0 && !connect(s.ctl, (struct sockaddr *)&a, len));
+	CHECK_EQ(ctl_send(s.ctl, CTL_HELLO, &hello, sizeof(hello), NULL, 0), 0);
+	CHECK_EQ(ctl_send(s.ctl, CTL_QUIT, NULL, 0, NULL, 0), 0);
+	finish(&s);
+	CHECK(exited_with(&s, 0));
+	CHECK_EQ(s.exit.why, VM_EXIT_STOPPED);
+	console(&s, "");
+}
+
 /* Nobody reads the console: the guest goes on, and memory doesn't grow. */
 static void unread_console(void)
 {
@@ -443,6 +488,7 @@ int main(int argc, char **argv)
 	all_ends();
 	quit();
 	orphan();
+	adopted();
 	unread_console();
 	streams();
 	wrong_messages();

@@ -77,7 +77,7 @@ static void fields(void)
 	BAD(kernel_fd, 2, "kernel_fd");
 	BAD(console_fd, -2, "console_fd");
 	BAD(console_fd, 3, "console_fd");
-	BAD(listen_fd, file, "listen_fd");
+	BAD(listen_fd, 3, "listen_fd");
 	BAD(initrd_fd[0], -1, "initrd_fd");
 	BAD(disk[0].fd, INT32_MIN, "disk fd");
 	BAD(disk[0].read_only, 2, "read_only");
