@@ -151,7 +151,8 @@ static void set_read_ahead(void)
 /* What nothing but the package manager changes, cached. */
 static void mount_packages(void)
 {
-	static const char *const dirs[] = { "/usr/bin", "/usr/sbin", "/usr/lib", "/usr/lib64", "/usr/libexec" };
+	static const char *const dirs[] = { "/usr/bin", "/usr/sbin", "/usr/lib", "/usr/lib64",
+		"/usr/libexec" };
 	char from[64], at[64];
 
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {

@@ -72,7 +72,8 @@ static int forbidden_error(const char *path, int err, struct error *e)
 	if (err == EPERM || stat(path, &st))
 		return error_set(e, err,
 			"%s: %s; in a container, allow the device (docker run --device %s), or use "
-			"--accel emulated", path, strerror(err), path);
+			"--accel emulated",
+			path, strerror(err), path);
 	gr = getgrgid(st.st_gid);
 	if ((st.st_mode & 0060) != 0060 || st.st_gid == 0)
 		return error_set(e, err,
@@ -143,7 +144,8 @@ static bool cache_load(int dir, const char *key, struct accel_report *ret)
 	if (file_read(dir, CACHE_NAME, CACHE_MAX, &text, &len, NULL))
 		return false;
 	if (!strncmp(text, key, strlen(key)) &&
-		sscanf(text + strlen(key), "%d %" SCNu64 " %n", &kind, &rep.turn_ns_x100, &at) == 2 &&
+		sscanf(text + strlen(key), "%d %" SCNu64 " %n", &kind, &rep.turn_ns_x100, &at) ==
+			2 &&
 		at && kind >= ACCEL_KVM_SLOW && kind <= ACCEL_KVM_USABLE) {
 		rep.kvm = (enum accel_kvm)kind;
 		snprintf(rep.why, sizeof(rep.why), "%.*s",
@@ -233,7 +235,8 @@ static void say_why(const struct accel_report *rep, char *say, size_t size)
 			" us per ring-0 turn): using the emulated host",
 			rep->turn_ns_x100 / 100000, rep->turn_ns_x100 / 10000 % 10);
 	else
-		snprintf(say, size, "KVM here can't run guests (%s): using the emulated host", rep->why);
+		snprintf(say, size, "KVM here can't run guests (%s): using the emulated host",
+			rep->why);
 }
 
 static int pick_auto(struct accel_choice *ret, struct error *e)
@@ -282,7 +285,8 @@ int accel_pick(const struct accel_want *want, struct accel_choice *ret, struct e
 		if (kvm < 0)
 			return error_set(e, ENOENT,
 				"--accel kvm: this machine has no %s; load the module kvm_intel or kvm_amd "
-				"(sudo modprobe), or use --accel emulated", KVM_PATH);
+				"(sudo modprobe), or use --accel emulated",
+				KVM_PATH);
 		*ret = (struct accel_choice){ .accel = ACCEL_KVM };
 		return 0;
 	case ACCEL_AUTO:

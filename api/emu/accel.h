@@ -55,7 +55,8 @@ struct accel_report {
 #define ACCEL_MEASURE_MAX_NS (30 * NSEC_PER_MSEC)
 
 /* accel_report() - Look at a KVM device node; @cache_dir: descriptor of the runtime folder, or -1. */
-int accel_report(const char *path, int cache_dir, struct accel_report *ret, struct error *e) must_check;
+int accel_report(
+	const char *path, int cache_dir, struct accel_report *ret, struct error *e) must_check;
 
 /**
  * accel_measure() - Time ACCEL_TURNS ring-0 loop turns of a tiny long-mode guest

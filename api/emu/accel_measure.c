@@ -63,7 +63,8 @@ static int tiny_fail(struct tiny *t, const char *call)
 
 static void tiny_tables(uint8_t *mem)
 {
-	uint64_t pml4 = 0x2000 | 3, pdpt = 0x3000 | 3, pd = 0x83; /* present, writable; 2 MiB at 0 */
+	/* Present and writable; the last maps 2 MiB at 0. */
+	uint64_t pml4 = 0x2000 | 3, pdpt = 0x3000 | 3, pd = 0x83;
 
 	memcpy(mem, tiny_code, sizeof(tiny_code));
 	memcpy(mem + 0x1000, &pml4, sizeof(pml4));
@@ -74,10 +75,22 @@ static void tiny_tables(uint8_t *mem)
 static int tiny_sregs(struct tiny *t)
 {
 	struct kvm_segment code = {
-		.limit = 0xffffffff, .selector = 8, .type = 0xb, .present = 1, .s = 1, .l = 1, .g = 1,
+		.limit = 0xffffffff,
+		.selector = 8,
+		.type = 0xb,
+		.present = 1,
+		.s = 1,
+		.l = 1,
+		.g = 1,
 	};
 	struct kvm_segment data = {
-		.limit = 0xffffffff, .selector = 16, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1,
+		.limit = 0xffffffff,
+		.selector = 16,
+		.type = 3,
+		.present = 1,
+		.s = 1,
+		.db = 1,
+		.g = 1,
 	};
 	struct kvm_sregs s;
 
@@ -102,7 +115,8 @@ static int tiny_create(struct tiny *t, int kvm)
 	t->vm = ioctl(kvm, KVM_CREATE_VM, 0);
 	if (t->vm < 0)
 		return tiny_fail(t, "KVM_CREATE_VM");
-	t->mem = mmap(NULL, GUEST_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	t->mem =
+		mmap(NULL, GUEST_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (t->mem == MAP_FAILED)
 		return tiny_fail(t, "mmap");
 	tiny_tables(t->mem);

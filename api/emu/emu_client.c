@@ -285,8 +285,8 @@ static int run(struct client *c, const struct emu_config *config, char *tail)
 	return status;
 }
 
-static int exec_in(const char *command, int argc, char *const *args, const struct emu_opts *opts,
-	bool program)
+static int exec_in(
+	const char *command, int argc, char *const *args, const struct emu_opts *opts, bool program)
 {
 	struct {
 		struct emu_config config;
@@ -298,7 +298,8 @@ static int exec_in(const char *command, int argc, char *const *args, const struc
 	int r;
 
 	signals_block();
-	r = m ? emu_configure(&m->config, opts->icount, &e) : error_set(&e, ENOMEM, "out of memory");
+	r = m ? emu_configure(&m->config, opts->icount, &e)
+	      : error_set(&e, ENOMEM, "out of memory");
 	if (!r && make_env(&m->env, &m->config))
 		r = error_set(&e, ENOMEM, "out of memory");
 	if (!r && (!getcwd(m->cwd, sizeof(m->cwd)) || m->cwd[0] != '/'))
@@ -332,7 +333,8 @@ int emu_exec(int argc, char *const *argv, const struct emu_opts *opts)
 	if (n > 0)
 		exe[n] = '\0';
 	if (n <= 0 || access(exe, X_OK)) {
-		log_error("the file of this program is gone, and the emulated host needs it; install it again");
+		log_error(
+			"the file of this program is gone, and the emulated host needs it; install it again");
 		return CLI_ERROR;
 	}
 	return exec_in(exe, argc, argv, opts, false);

@@ -40,7 +40,8 @@ static void new_nonce(uint8_t nonce[GP_RESET_NONCE])
 {
 	ssize_t n = getrandom(nonce, GP_RESET_NONCE, 0);
 
-	assert(n == GP_RESET_NONCE); /* getrandom(2): up to 256 bytes are never short once initialised */
+	/* getrandom(2): up to 256 bytes are never short */
+	assert(n == GP_RESET_NONCE);
 }
 
 /* ---- the end of a connection ---- */
@@ -123,7 +124,8 @@ static void conn_fail(struct conn *c, const char *text)
 	conn_close(c);
 }
 
-static void each_waiting(struct daemon *d, void (*fn)(struct conn *c, const char *text), const char *text)
+static void each_waiting(
+	struct daemon *d, void (*fn)(struct conn *c, const char *text), const char *text)
 {
 	struct conn *c, *next;
 
@@ -326,7 +328,8 @@ static void want_session(struct conn *c)
 	conn_set(c, CONN_WAITING);
 	conns_serve(d);
 	if (c->state == CONN_WAITING && d->state == DAEMON_UP)
-		conn_say(c, EMU_MSG_WAIT, "the emulated host is busy with as many commands as it takes: waiting");
+		conn_say(c, EMU_MSG_WAIT,
+			"the emulated host is busy with as many commands as it takes: waiting");
 	else if (c->state == CONN_WAITING)
 		conn_say(c, EMU_MSG_WAIT, "");
 }
@@ -428,8 +431,8 @@ static void conn_read(struct conn *c)
 		return;
 	if (c->state == CONN_ASKING)
 		want = sizeof(struct emu_request) - c->have;
-	loop_read(c->daemon->loop, &c->read, c->slot, c->in + (c->state == CONN_ASKING ? c->have : 0),
-		want, LOOP_OFF_NONE);
+	loop_read(c->daemon->loop, &c->read, c->slot,
+		c->in + (c->state == CONN_ASKING ? c->have : 0), want, LOOP_OFF_NONE);
 }
 
 static void conn_ask_timeout(struct loop_timer *t)

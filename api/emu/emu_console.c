@@ -12,7 +12,8 @@
 
 int emu_console_create(struct emu_console *ret, int dir)
 {
-	int fd = openat(dir, EMU_CONSOLE, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int fd =
+		openat(dir, EMU_CONSOLE, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (fd < 0)
 		return -errno;

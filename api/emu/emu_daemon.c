@@ -31,14 +31,14 @@
 #include "api/emu/emu_dirs.h"
 #include "base/memfd.h"
 
-#define RING_ENTRIES     128
-#define BOOT_MAX_NS      (120 * NSEC_PER_SEC) /* takes 4 s; 20 on a very busy machine */
-#define BOOT_MAX_IC_NS   (300 * NSEC_PER_SEC) /* icount is two to three times slower */
-#define END_MAX_NS       (10 * NSEC_PER_SEC)  /* for L1 to write back and power off */
-#define DISK_RETRY_NS    (100 * NSEC_PER_MSEC)
-#define DISK_TELL_NS     (2 * NSEC_PER_SEC)
-#define DISK_MAX_NS      (90 * NSEC_PER_SEC)
-#define TAIL_LINES       12
+#define RING_ENTRIES   128
+#define BOOT_MAX_NS    (120 * NSEC_PER_SEC) /* takes 4 s; 20 on a very busy machine */
+#define BOOT_MAX_IC_NS (300 * NSEC_PER_SEC) /* icount is two to three times slower */
+#define END_MAX_NS     (10 * NSEC_PER_SEC)  /* for L1 to write back and power off */
+#define DISK_RETRY_NS  (100 * NSEC_PER_MSEC)
+#define DISK_TELL_NS   (2 * NSEC_PER_SEC)
+#define DISK_MAX_NS    (90 * NSEC_PER_SEC)
+#define TAIL_LINES     12
 
 static const uint8_t daemon_next[DAEMON_STATES] = {
 	[DAEMON_DISK] = 1 << DAEMON_BOOT | 1 << DAEMON_ENDING,
@@ -102,8 +102,7 @@ void daemon_end(struct daemon *d)
 	loop_timer_clear(d->loop, &d->idle);
 	loop_timer_clear(d->loop, &d->boot);
 	loop_timer_clear(d->loop, &d->disk_retry);
-	if (d->qemu.pid > 0 &&
-		send(d->qemu.ctl, &bye, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1)
+	if (d->qemu.pid > 0 && send(d->qemu.ctl, &bye, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1)
 		loop_timer_set(d->loop, &d->end, loop_now_ns() + END_MAX_NS);
 	else
 		loop_stop(d->loop);
@@ -257,8 +256,8 @@ static void start_qemu(struct daemon *d)
 		return;
 	}
 	daemon_set(d, DAEMON_BOOT);
-	loop_timer_set(d->loop, &d->boot,
-		loop_now_ns() + (d->cfg.icount ? BOOT_MAX_IC_NS : BOOT_MAX_NS));
+	loop_timer_set(
+		d->loop, &d->boot, loop_now_ns() + (d->cfg.icount ? BOOT_MAX_IC_NS : BOOT_MAX_NS));
 }
 
 /* Ask the other emulated hosts of this user to let go of our disk when they can. */
@@ -298,14 +297,16 @@ static void try_disk(struct daemon *d)
 		return;
 	}
 	if (now >= d->disk_deadline_ns) {
-		daemon_fail(d, "another emulated host, started by another build of skerry or before the last "
-			       "setup, still runs commands; end them, or use: skerry emu --stop --force");
+		daemon_fail(d,
+			"another emulated host, started by another build of skerry or before the last "
+			"setup, still runs commands; end them, or use: skerry emu --stop --force");
 		return;
 	}
 	if (now >= d->disk_asked_ns + DISK_TELL_NS) {
 		if (d->disk_asked_ns)
-			conns_tell(d, "waiting for commands in another emulated host (of another build of "
-				      "skerry) to end");
+			conns_tell(d,
+				"waiting for commands in another emulated host (of another build of "
+				"skerry) to end");
 		ask_for_disk(d);
 		d->disk_asked_ns = now;
 	}

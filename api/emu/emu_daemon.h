@@ -14,8 +14,8 @@
 #define EMU_WAITING_MAX 64 /* commands that wait for a port */
 
 enum daemon_state {
-	DAEMON_DISK,   /* another emulated host still has the disk */
-	DAEMON_BOOT,   /* QEMU runs; no port has answered yet */
+	DAEMON_DISK, /* another emulated host still has the disk */
+	DAEMON_BOOT, /* QEMU runs; no port has answered yet */
 	DAEMON_UP,
 	DAEMON_ENDING, /* not listening any more; L1 writes back and powers off */
 	DAEMON_STATES

@@ -69,9 +69,11 @@ bool emu_each_next(struct emu_each *each)
 
 	close_fd(&each->dir);
 	while ((de = readdir(each->list))) {
-		if (strlen(de->d_name) != KEY_LEN || strspn(de->d_name, "0123456789abcdef") != KEY_LEN)
+		if (strlen(de->d_name) != KEY_LEN ||
+			strspn(de->d_name, "0123456789abcdef") != KEY_LEN)
 			continue;
-		each->dir = openat(each->base, de->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+		each->dir = openat(
+			each->base, de->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 		if (each->dir < 0)
 			continue;
 		memcpy(each->key, de->d_name, KEY_LEN + 1);
@@ -132,7 +134,8 @@ static struct sockaddr_un sock_addr(int dir)
 int emu_connect_dir(int dir)
 {
 	struct sockaddr_un a = sock_addr(dir);
-	struct timeval most = { .tv_sec = 1 }; /* a hung daemon's queue is full: connect(2) would wait */
+	/* The queue of a hung daemon is full: connect(2) would wait. */
+	struct timeval most = { .tv_sec = 1 };
 	autoclose int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof(most)) ||

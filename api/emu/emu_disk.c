@@ -16,8 +16,8 @@
 #include "base/file.h"
 #include "guest-init/guest_blob.h"
 
-#define DISK_DIR   "emulated-host"
-#define CPIO_HEAD  110 /* newc */
+#define DISK_DIR        "emulated-host"
+#define CPIO_HEAD       110 /* newc */
 #define HOST_NAME_BYTES 65
 
 /* ---- initramfs ---- */
@@ -35,8 +35,9 @@ static int cpio_entry(int fd, const char *name, unsigned mode, const void *data,
 	char head[CPIO_HEAD + 1];
 	int r;
 
-	snprintf(head, sizeof(head), "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x", 0u,
-		mode, 0u, 0u, 1u, 0u, (unsigned)len, 0u, 0u, 0u, 0u, (unsigned)strlen(name) + 1, 0u);
+	snprintf(head, sizeof(head), "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x",
+		0u, mode, 0u, 0u, 1u, 0u, (unsigned)len, 0u, 0u, 0u, 0u, (unsigned)strlen(name) + 1,
+		0u);
 	r = file_write_all(fd, head, CPIO_HEAD);
 	if (!r)
 		r = file_write_all(fd, name, strlen(name) + 1);
@@ -56,8 +57,10 @@ static int write_conf(int fd, const struct emu_config *c)
 		return -ENOMEM;
 	/* Programs in L1 see the name of the machine whose files they see. */
 	gethostname(host, sizeof(host) - 1);
-	n = snprintf(text, EMU_CONF_MAX, "state=%s\ncache=%s\nruntime=%s\nhostname=%s\nports=%d\nscratch=%u\npackages=%d\n",
-		c->state, c->cache, c->runtime, host, EMU_PORTS, c->scratch, !access(EMU_PACKAGES, R_OK));
+	n = snprintf(text, EMU_CONF_MAX,
+		"state=%s\ncache=%s\nruntime=%s\nhostname=%s\nports=%d\nscratch=%u\npackages=%d\n",
+		c->state, c->cache, c->runtime, host, EMU_PORTS, c->scratch,
+		!access(EMU_PACKAGES, R_OK));
 	r = n < 0 || n >= EMU_CONF_MAX ? -ENAMETOOLONG : 0;
 	if (!r)
 		r = cpio_entry(fd, EMU_CONF, S_IFREG | 0644, text, (size_t)n);
@@ -75,7 +78,8 @@ static int copy_file(int to, const char *path, struct error *e)
 	int r = 0;
 
 	if (fd < 0 || !buf) {
-		r = error_set(e, buf ? errno : ENOMEM, "'%s': %s", path, buf ? strerror(errno) : "out of memory");
+		r = error_set(e, buf ? errno : ENOMEM, "'%s': %s", path,
+			buf ? strerror(errno) : "out of memory");
 		free(buf);
 		return r;
 	}
@@ -131,12 +135,14 @@ static int run_mke2fs(const char *path, struct error *e)
 		r = posix_spawn(&pid, "/usr/sbin/mke2fs", &fa, NULL, argv, env);
 	posix_spawn_file_actions_destroy(&fa);
 	if (r)
-		return error_set(e, r, "mke2fs: %s; run: sudo apt-get install e2fsprogs", strerror(r));
+		return error_set(
+			e, r, "mke2fs: %s; run: sudo apt-get install e2fsprogs", strerror(r));
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return error_set(e, errno, "mke2fs: %s", strerror(errno));
 	if (!WIFEXITED(status) || WEXITSTATUS(status))
-		return error_set(e, EIO, "mke2fs '%s' failed (status %x); is there room?", path, status);
+		return error_set(
+			e, EIO, "mke2fs '%s' failed (status %x); is there room?", path, status);
 	return 0;
 }
 
@@ -155,14 +161,14 @@ static int make_disk(int dir, const char *folder, const char *name, struct error
 		return error_set(e, errno, "'%s': %s", tmp, strerror(errno));
 	/* Whoever starts at the same moment comes back later, and then finds the disk made. */
 	if (flock(fd, LOCK_EX | LOCK_NB))
-		return errno == EWOULDBLOCK ?
-			       -EWOULDBLOCK :
-			       error_set(e, errno, "'%s': lock: %s", tmp, strerror(errno));
+		return errno == EWOULDBLOCK
+			       ? -EWOULDBLOCK
+			       : error_set(e, errno, "'%s': lock: %s", tmp, strerror(errno));
 	if (!faccessat(dir, name, F_OK, 0))
 		return 0;
-	r = ftruncate(fd, 0) || ftruncate(fd, (off_t)EMU_DISK_BYTES) ?
-		error_set(e, errno, "'%s': %s", tmp, strerror(errno)) :
-		run_mke2fs(tmp, e);
+	r = ftruncate(fd, 0) || ftruncate(fd, (off_t)EMU_DISK_BYTES)
+		    ? error_set(e, errno, "'%s': %s", tmp, strerror(errno))
+		    : run_mke2fs(tmp, e);
 	if (!r && renameat(dir, base, dir, name))
 		r = error_set(e, errno, "'%s': %s", tmp, strerror(errno));
 	if (r)
@@ -207,8 +213,8 @@ int emu_disk_open(const struct emu_config *c, struct error *e)
 	if (fd < 0)
 		return error_set(e, errno, "'%s/%s': %s", folder, name, strerror(errno));
 	if (flock(fd, LOCK_EX | LOCK_NB))
-		return errno == EWOULDBLOCK ? -EWOULDBLOCK :
-					      error_set(e, errno, "'%s/%s': lock: %s", folder,
-						      name, strerror(errno));
+		return errno == EWOULDBLOCK ? -EWOULDBLOCK
+					    : error_set(e, errno, "'%s/%s': lock: %s", folder, name,
+						      strerror(errno));
 	return take_fd(&fd);
 }

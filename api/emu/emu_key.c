@@ -65,7 +65,8 @@ static void find_in_notes(const uint8_t *p, size_t len, struct build_id *ret)
 
 		if (all > len)
 			return;
-		if (n->n_type == NT_GNU_BUILD_ID && n->n_namesz == 4 && !memcmp(p + sizeof(*n), "GNU", 4)) {
+		if (n->n_type == NT_GNU_BUILD_ID && n->n_namesz == 4 &&
+			!memcmp(p + sizeof(*n), "GNU", 4)) {
 			ret->data = p + sizeof(*n) + name;
 			ret->len = n->n_descsz;
 			return;
@@ -80,7 +81,8 @@ static int find_build_id(struct dl_phdr_info *info, unused_arg size_t size, void
 {
 	for (unsigned i = 0; i < info->dlpi_phnum; i++)
 		if (info->dlpi_phdr[i].p_type == PT_NOTE)
-			find_in_notes((const uint8_t *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr),
+			find_in_notes(
+				(const uint8_t *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr),
 				info->dlpi_phdr[i].p_memsz, ctx);
 	return 1;
 }
@@ -134,7 +136,8 @@ static int find_folders(struct emu_config *c, struct error *e)
 	const struct {
 		enum dirs_kind kind;
 		char *path;
-	} f[] = { { DIRS_STATE, c->state }, { DIRS_CACHE, c->cache }, { DIRS_RUNTIME, c->runtime } };
+	} f[] = { { DIRS_STATE, c->state }, { DIRS_CACHE, c->cache },
+		{ DIRS_RUNTIME, c->runtime } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(f); i++) {
 		int r = dirs_path(f[i].kind, f[i].path, EMU_PATH_MAX, e), fd;
@@ -189,9 +192,10 @@ int emu_configure(struct emu_config *ret, bool icount, struct error *e)
 		return r;
 	if (strlen(c->state) + sizeof(KERNEL_DIR) + 16 > EMU_PATH_MAX)
 		return error_set(e, ENAMETOOLONG, "state folder '%s': path too long", c->state);
-	snprintf(c->kernel, sizeof(c->kernel), "%.*s/%s/vmlinux", EMU_PATH_MAX - 64, c->state, KERNEL_DIR);
-	snprintf(c->modules, sizeof(c->modules), "%.*s/%s/modules.cpio", EMU_PATH_MAX - 64, c->state,
+	snprintf(c->kernel, sizeof(c->kernel), "%.*s/%s/vmlinux", EMU_PATH_MAX - 64, c->state,
 		KERNEL_DIR);
+	snprintf(c->modules, sizeof(c->modules), "%.*s/%s/modules.cpio", EMU_PATH_MAX - 64,
+		c->state, KERNEL_DIR);
 	r = need_kernel(c, e);
 	if (!r)
 		set_key(c);

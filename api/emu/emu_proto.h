@@ -40,7 +40,7 @@ enum emu_msg {
 	EMU_MSG_WAIT = 1, /* text: what for */
 	EMU_MSG_READY,    /* frames follow */
 	EMU_MSG_FAIL,     /* text: why; the daemon closes */
-	EMU_MSG_DONE,     /* a request other than a session is under way; the daemon closes when it has ended */
+	EMU_MSG_DONE, /* a request other than a session is under way; the daemon closes when it has ended */
 };
 
 /* Names inside the folder of one emulated host. */
@@ -51,14 +51,14 @@ enum emu_msg {
 enum emu_fd {
 	EMU_FD_CONFIG = 3, /* sealed memfd: struct emu_config */
 	EMU_FD_DIR,        /* its folder, locked (flock) */
-	EMU_FD_READY,      /* one byte once it listens; closed without it: it failed, the reason as text */
+	EMU_FD_READY, /* one byte once it listens; closed without it: it failed, the reason as text */
 	EMU_FD_COUNT,
 };
 
 #define EMU_CONFIG_MAGIC UINT32_C(0x736b6531) /* "ske1" */
 #define EMU_PATH_MAX     4096
 #define EMU_PACKAGES     "/var/lib/dpkg/status" /* changes with every package */
-#define EMU_PORTS        16 /* commands at once; QEMU allows 31 a device */
+#define EMU_PORTS        16                     /* commands at once; QEMU allows 31 a device */
 
 /* Of the same binary on both sides: a plain struct serves. */
 struct emu_config {

@@ -16,14 +16,15 @@
 
 #include "base/file.h"
 
-#define ARGS_MAX       192
-#define TEXT_MAX       16384
-#define ICOUNT_TSC_KHZ 1000000 /* -icount shift=1: 2 ns an instruction, the TSC counts nanoseconds */
+#define ARGS_MAX 192
+#define TEXT_MAX 16384
+#define ICOUNT_TSC_KHZ                                                                             \
+	1000000 /* -icount shift=1: 2 ns an instruction, the TSC counts nanoseconds */
 /* Features of the model that TCG warns about, one line each, before L1 says anything. */
-#define NOT_IN_TCG                                                                                 \
+#define NOT_IN_TCG                                                                                    \
 	",rdseed=off,sha-ni=off,fxsr-opt=off,misalignsse=off,3dnowprefetch=off,osvw=off,topoext=off," \
 	"nrip-save=off,xsavec=off"
-#define CONSOLE_PIPE   (64 * 1024)
+#define CONSOLE_PIPE (64 * 1024)
 
 /* ---- what it is given ---- */
 
@@ -145,8 +146,9 @@ static void add_devices(struct args *a, const struct inherited *in)
 	}
 	if (in->disk >= 0) {
 		add(a, "-drive");
-		add(a, "if=none,id=d0,file=/dev/fd/%d,format=raw,cache=writeback,discard=unmap,"
-		       "detect-zeroes=unmap",
+		add(a,
+			"if=none,id=d0,file=/dev/fd/%d,format=raw,cache=writeback,discard=unmap,"
+			"detect-zeroes=unmap",
 			in->disk);
 		add(a, "-device");
 		add(a, "virtio-blk-pci,drive=d0,discard=on,write-zeroes=on");
@@ -169,11 +171,12 @@ static void add_all(struct args *a, const struct emu_config *c, const struct inh
 	uint64_t memory, uint64_t tsc_khz)
 {
 	add(a, "%s", c->qemu);
-	add_words(a, "-name skerry-emulated-host -nodefaults -no-user-config -display none -no-reboot -net none "
-		     "-M q35,usb=off,smbus=off,sata=off,vmport=off -accel tcg,thread=single,tb-size=1024 "
-		     "-cpu EPYC" NOT_IN_TCG " -smp 1 "
-		     "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny "
-		     "-serial chardev:con");
+	add_words(a,
+		"-name skerry-emulated-host -nodefaults -no-user-config -display none -no-reboot -net none "
+		"-M q35,usb=off,smbus=off,sata=off,vmport=off -accel tcg,thread=single,tb-size=1024 "
+		"-cpu EPYC" NOT_IN_TCG " -smp 1 "
+		"-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny "
+		"-serial chardev:con");
 	if (c->icount)
 		add_words(a, "-icount shift=1");
 	add(a, "-chardev");
@@ -186,9 +189,10 @@ static void add_all(struct args *a, const struct emu_config *c, const struct inh
 	add(a, "-initrd");
 	add(a, "/dev/fd/%d", in->initrd);
 	add(a, "-append");
-	add(a, "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr tsc=reliable no_timer_check "
-	       "nowatchdog lsm=landlock cryptomgr.notests random.trust_cpu=on audit=0 tsc_early_khz=%" PRIu64
-	       " skerry.mode=emu",
+	add(a,
+		"console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr tsc=reliable no_timer_check "
+		"nowatchdog lsm=landlock cryptomgr.notests random.trust_cpu=on audit=0 tsc_early_khz=%" PRIu64
+		" skerry.mode=emu",
 		c->icount ? (uint64_t)ICOUNT_TSC_KHZ : tsc_khz);
 }
 
@@ -298,8 +302,8 @@ int emu_qemu_start(struct emu_qemu *ret, const struct emu_config *c, int disk, u
 	}
 	if (!r) {
 		add_all(a, c, &in, q.memory, tsc_khz);
-		r = a->full ? error_set(e, E2BIG, "emulated host: QEMU's command line is too long") :
-			      spawn(&q, a, &in, e);
+		r = a->full ? error_set(e, E2BIG, "emulated host: QEMU's command line is too long")
+			    : spawn(&q, a, &in, e);
 	}
 	inherited_close(&in);
 	free(a);

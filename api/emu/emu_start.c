@@ -50,12 +50,14 @@ static int lock_folder(int base, const char *key, struct error *e)
 
 	for (;;) {
 		if (mkdirat(base, key, 0700) && errno != EEXIST)
-			return error_set(e, errno, "emulated host: folder '%s': %s", key, strerror(errno));
+			return error_set(
+				e, errno, "emulated host: folder '%s': %s", key, strerror(errno));
 		fd = openat(base, key, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 		if (fd < 0 && errno == ENOENT)
 			continue;
 		if (fd < 0)
-			return error_set(e, errno, "emulated host: folder '%s': %s", key, strerror(errno));
+			return error_set(
+				e, errno, "emulated host: folder '%s': %s", key, strerror(errno));
 		r = emu_lock(fd, deadline_ns);
 		if (!r)
 			return fd;
@@ -98,7 +100,9 @@ static int spawn_daemon(const struct emu_config *c, int dir, struct error *e)
 	r = process_init(e);
 	if (!r) {
 		const int fds[EMU_FD_COUNT] = {
-			-1, -1, -1,
+			-1,
+			-1,
+			-1,
 			[EMU_FD_CONFIG] = config,
 			[EMU_FD_DIR] = dir,
 			[EMU_FD_READY] = ready[1],
@@ -177,7 +181,8 @@ static int open_console(const struct emu_config *c)
 {
 	struct error e;
 	autoclose int base = emu_base_open(false, &e);
-	autoclose int dir = base < 0 ? -1 : openat(base, c->key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	autoclose int dir =
+		base < 0 ? -1 : openat(base, c->key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	return dir < 0 ? -1 : openat(dir, EMU_CONSOLE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 }
@@ -202,7 +207,8 @@ static int wait_port(
 			/* One line says what, the rest are L1's last words. */
 			first = strcspn(text, "\n");
 			error_set(e, EIO, "%.*s", (int)first, text);
-			memmove(text, text + first + (text[first] != '\0'), strlen(text + first) + (text[first] == '\0'));
+			memmove(text, text + first + (text[first] != '\0'),
+				strlen(text + first) + (text[first] == '\0'));
 			return -EIO;
 		case 0:
 		case -ECONNRESET:
@@ -210,7 +216,8 @@ static int wait_port(
 		case -EINTR:
 			return error_set(e, EINTR, "interrupted");
 		default:
-			return error_set(e, EPROTO, "emulated host: its daemon talks nonsense (%d)", type);
+			return error_set(
+				e, EPROTO, "emulated host: its daemon talks nonsense (%d)", type);
 		}
 	}
 }
@@ -263,15 +270,17 @@ static int stop_one(int fd, int dir, bool force, struct error *e)
 	int r = emu_hear(fd, deadline_ns, text);
 
 	if (r == EMU_MSG_FAIL)
-		return error_set(e, EBUSY, "the emulated host was not ended: %s; --force ends it all the same",
-			text);
+		return error_set(e, EBUSY,
+			"the emulated host was not ended: %s; --force ends it all the same", text);
 	/* Gone is who no longer holds the lock. */
 	r = emu_lock(dir, deadline_ns);
 	if (r == -ETIMEDOUT && force) {
 		kill_daemon(fd);
 		r = emu_lock(dir, loop_now_ns() + STOP_MAX_NS);
 	}
-	return r && r != -ESTALE ? error_set(e, -r, "the emulated host does not end; --force kills it") : 0;
+	return r && r != -ESTALE
+		       ? error_set(e, -r, "the emulated host does not end; --force kills it")
+		       : 0;
 }
 
 int emu_stop(bool force, unsigned *ret_stopped, struct error *e)

@@ -24,7 +24,8 @@ static void test_parse(void)
 		{ "emulated", ACCEL_EMULATED, false },
 		{ "emulated,icount", ACCEL_EMULATED, true },
 	};
-	static const char *const bad[] = { "", "KVM", "tcg", "kvm,icount", "emulated,", "auto ", "icount" };
+	static const char *const bad[] = { "", "KVM", "tcg", "kvm,icount", "emulated,", "auto ",
+		"icount" };
 	struct accel_want w;
 	struct error e;
 

@@ -53,7 +53,8 @@ static void test_each(int base)
 
 	REQUIRE(!mkdirat(base, KEY_A, 0700) && !mkdirat(base, KEY_B, 0700));
 	REQUIRE(!mkdirat(base, "something else", 0700));
-	close(openat(base, "0123456789abcde0", O_CREAT | O_WRONLY | O_CLOEXEC, 0600)); /* no folder */
+	close(openat(
+		base, "0123456789abcde0", O_CREAT | O_WRONLY | O_CLOEXEC, 0600)); /* no folder */
 	REQUIRE(!emu_each_begin(&each, base));
 	while (emu_each_next(&each)) {
 		CHECK(each.dir >= 0);
@@ -129,7 +130,7 @@ static void test_messages(void)
 	CHECK_EQ(hear("\1\0\0\0\5\0\0\0hel", 11, false, text), -ETIMEDOUT);
 	CHECK_EQ(hear("\1\0\0\0\5\0\0\0hel", 11, true, text), -EPROTO);
 	CHECK_EQ(hear("\1\0\0", 3, true, text), -EPROTO);
-	CHECK_EQ(hear("\0\0\0\0\0\0\0\0", 8, true, text), -EPROTO);     /* no such type */
+	CHECK_EQ(hear("\0\0\0\0\0\0\0\0", 8, true, text), -EPROTO);    /* no such type */
 	CHECK_EQ(hear("\1\0\0\0\1\x10\0\0", 8, false, text), -EPROTO); /* text longer than any */
 }
 
@@ -217,7 +218,9 @@ static void test_key(void)
 /* Entries of newc archives, one after the other, as the kernel reads them; checked by hand. */
 static void test_initrd(void)
 {
-	struct emu_config c = { .kernel = "/nonexistent", .state = "/s", .cache = "/c", .runtime = "/r" };
+	struct emu_config c = {
+		.kernel = "/nonexistent", .state = "/s", .cache = "/c", .runtime = "/r"
+	};
 	char *data = NULL, *conf;
 	struct error e = { 0 };
 	size_t len = 0;
@@ -231,7 +234,10 @@ static void test_initrd(void)
 	REQUIRE(fd >= 0);
 	REQUIRE(!lseek(fd, 0, SEEK_SET) && !file_read_fd(fd, 8 * MIB, &data, &len));
 	CHECK_EQ(len % 4, 0);
-	CHECK(!memcmp(data, "12345\0\0\0" "070701", 14)); /* then guest-init's archive */
+	CHECK(!memcmp(data,
+		"12345\0\0\0"
+		"070701",
+		14)); /* then guest-init's archive */
 	conf = memmem(data, len, "state=/s\ncache=/c\nruntime=/r\n", 29);
 	REQUIRE(conf);
 	CHECK_EQ((conf - data) % 4, 0);
