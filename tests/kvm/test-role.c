@@ -2,6 +2,7 @@
  * The vmm process as the supervisor starts it, confined, with guests of a few instructions:
  * messages in order, every way to end, every way not to start, and what is left behind.
  */
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -249,6 +250,36 @@ static void all_ends(void)
 	ends(lost, lost_end, CONFINE_FULL, VM_EXIT_CRASH, "can't emulate the instruction", "");
 }
 
+/* Every thread has its filter; workers that the kernel adds inherit one. Returns how many there are. */
+static unsigned threads_locked(pid_t pid)
+{
+	char path[300], line[128];
+	struct dirent *d;
+	unsigned n = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	dir = opendir(path);
+	REQUIRE(dir);
+	while ((d = readdir(dir))) {
+		int seccomp = -1;
+		FILE *f;
+
+		if (d->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/task/%s/status", pid, d->d_name);
+		f = fopen(path, "re");
+		while (f && fgets(line, sizeof(line), f))
+			sscanf(line, "Seccomp: %d", &seccomp);
+		if (f)
+			fclose(f);
+		CHECK_EQ(seccomp, 2);
+		n++;
+	}
+	closedir(dir);
+	return n;
+}
+
 static void quit(void)
 {
 	struct sandbox s;
@@ -257,6 +288,7 @@ static void quit(void)
 	spawn(&s);
 	CHECK(serve(&s, running));
 	CHECK(!s.exited);
+	CHECK(threads_locked(s.process.pid) >= 1 + s.cfg.cpus);
 	CHECK_EQ(ctl_send(s.ctl, CTL_QUIT, NULL, 0, NULL, 0), 0);
 	finish(&s);
 	CHECK(exited_with(&s, 0));
@@ -312,7 +344,9 @@ static void adopted(void)
 		}
 		s.ctl = next;
 		s.phases = 0;
-		CHECK_EQ(ctl_send(s.ctl, CTL_HELLO, i % 3 == 2 ? &wrong : &hello, sizeof(hello), NULL, 0), 0);
+		CHECK_EQ(ctl_send(s.ctl, CTL_HELLO, i % 3 == 2 ? &wrong : &hello, sizeof(hello),
+				 NULL, 0),
+			0);
 	}
 	close_fd(&s.ctl); /* the last said a wrong hello */
 	s.ctl = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
