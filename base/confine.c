@@ -1,8 +1,9 @@
 /*
  * base/confine.c - the order in which a role gives things up
  *
- * What:    the empty root first (it needs CAP_SYS_ADMIN, and Landlock forbids mounts), then ids and capabilities,
- *          then Landlock, then the switches that keep memory from becoming readable to others or executable.
+ * What:    the empty root first (it needs CAP_SYS_ADMIN, and Landlock forbids mounts), then ids and
+ *          capabilities, then Landlock, then the switches that keep memory from becoming readable
+ *          to others or executable.
  * Threads: before the first thread is started: ids and capabilities are each thread's own.
  */
 #include "base/confine.h"
@@ -115,7 +116,7 @@ int confine_enter(const char *arg, enum confine_level *ret, struct error *e)
 
 	if (r)
 		return error_set(e, EINVAL,
-			"confinement: '%s' is not what a role is started with; roles are not started by hand",
+			"confinement: '%s' is not what a role is started with; run skerry instead",
 			arg ? arg : "");
 	/* An exec by descriptor names the process after the descriptor. */
 	prctl(PR_SET_NAME, program_invocation_short_name, 0, 0, 0);

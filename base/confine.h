@@ -1,15 +1,15 @@
 /*
  * base/confine.h - a role gives up everything it does not need
  *
- * What:    three steps. process_spawn() creates namespaces and maps users. confine_enter(), early in the role,
- *          moves it into an empty read-only root and drops capabilities, privileges and, by Landlock, the file
- *          system and TCP. confine_lock(), once set-up is done, installs a seccomp filter per thread: a
- *          violation kills the process.
- * Levels:  full: user, mount, pid, net, ipc, uts and cgroup namespaces; root: the same without a user namespace
- *          (it is not allowed, but we are root), under a user id of its own; basic: neither is allowed; Landlock,
- *          seccomp and non-dumpable are all there is.
- * Files:   one per mechanism: confine_root.c, confine_caps.c, confine_landlock.c, confine_seccomp.c,
- *          confine_probe.c; confine.c orders them.
+ * What:    three steps. process_spawn() creates namespaces and maps users. confine_enter(), early
+ *          in the role, moves it into an empty read-only root and drops capabilities, privileges
+ *          and, by Landlock, the file system and TCP. confine_lock(), once set-up is done, installs
+ *          a seccomp filter per thread: a violation kills the process.
+ * Levels:  full: user, mount, pid, net, ipc, uts and cgroup namespaces; root: the same without a
+ *          user namespace (it is not allowed, but we are root), under a user id of its own; basic:
+ *          neither is allowed; Landlock, seccomp and non-dumpable are all there is.
+ * Files:   one per mechanism: confine_root.c, confine_caps.c, confine_landlock.c,
+ *          confine_seccomp.c, confine_probe.c; confine.c orders them.
  * Spec:    user_namespaces(7), pivot_root(2), capabilities(7), landlock(7), seccomp(2)
  */
 #pragma once
@@ -26,12 +26,12 @@ const char *confine_level_name(enum confine_level level);
  * @arg: the role's argv[2], from process_spawn()
  * @ret: the level entered
  *
- * Before any thread is started and before anything untrusted is read. Descriptors stay open. Nothing can be
- * opened by path afterwards. At CONFINE_NONE nothing is done.
+ * Before any thread is started and before anything untrusted is read. Descriptors stay open.
+ * Nothing can be opened by path afterwards. At CONFINE_NONE nothing is done.
  */
 int confine_enter(const char *arg, enum confine_level *ret, struct error *e) must_check;
 
-/* confine_landlock_abi() - Landlock's version; -ENOSYS: not built in, -EOPNOTSUPP: not in the lsm= list. */
+/* confine_landlock_abi() - Its version; -ENOSYS: not built in, -EOPNOTSUPP: not in lsm=. */
 int confine_landlock_abi(void);
 
 /* What a thread of a role does once set-up is over; each has its own list of system calls. */
@@ -44,10 +44,10 @@ enum confine_thread {
 /**
  * confine_lock() - Install the calling thread's seccomp filter, for good
  *
- * Each thread locks itself; none can be created afterwards, so start all threads first and let them lock
- * themselves before they touch guest data, the loop thread last. Any other call than the listed ones
- * (confine_gen.c) ends the process with SIGSYS. Does nothing after confine_enter() at CONFINE_NONE;
- * -EINVAL before confine_enter().
+ * Each thread locks itself; none can be created afterwards, so start all threads first and let them
+ * lock themselves before they touch guest data, the loop thread last. Any other call than the
+ * listed ones (confine_gen.c) ends the process with SIGSYS. Does nothing after confine_enter() at
+ * CONFINE_NONE; -EINVAL before confine_enter().
  */
 int confine_lock(enum confine_thread kind, struct error *e) must_check;
 
@@ -107,7 +107,8 @@ const char *confine_probe_name(enum confine_probe what);
 /**
  * confine_probe_run() - Try one of those before CONFINE_PROBE_RING_FIRST
  *
- * Return: 0: it was possible (bad); -errno: refused; after confine_lock() usually no return at all: SIGSYS.
+ * Return: 0: it was possible (bad); -errno: refused; after confine_lock() usually no return at all:
+ * SIGSYS.
  */
 int confine_probe_run(enum confine_probe what);
 

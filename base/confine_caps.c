@@ -1,9 +1,11 @@
 /*
  * base/confine_caps.c - capabilities and ids, emptied for good
  *
- * What:    bounding, ambient, permitted, effective and inheritable sets end empty, and securebits are locked so
- *          that being uid 0 of a user namespace means nothing; no_new_privs makes execve() unable to add any.
- * Threads: raw system calls, which change the calling thread only: before the first thread is started.
+ * What:    bounding, ambient, permitted, effective and inheritable sets end empty, and securebits
+ *          are locked so that being uid 0 of a user namespace means nothing; no_new_privs makes
+ *          execve() unable to add any.
+ * Threads: raw system calls, which change the calling thread only: before the first thread is
+ *          started.
  * Spec:    capabilities(7), prctl(2)
  */
 #include <errno.h>
@@ -62,7 +64,7 @@ static int lock_bounds(struct error *e)
 
 int confine_ids_set(uid_t uid, gid_t gid)
 {
-	/* Not the library's functions: those signal every thread they know of, after a fork also the parent's. */
+	/* Not the library's functions: after a fork those would signal the parent's threads. */
 	if (syscall(SYS_setgroups, 0, NULL) || syscall(SYS_setresgid, gid, gid, gid) ||
 		syscall(SYS_setresuid, uid, uid, uid))
 		return -errno;
@@ -76,7 +78,7 @@ int confine_privileges_drop(const struct confine_arg *a, struct error *e)
 	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { 0 };
 	int r;
 
-	/* Without CAP_SETPCAP (level basic) there is nothing to drop but what the sets below hold. */
+	/* Without CAP_SETPCAP there is nothing to drop but what the sets below hold. */
 	if (confine_caps_have(setpcap, 1)) {
 		r = lock_bounds(e);
 		if (r)

@@ -1,14 +1,14 @@
 /*
  * base/confine_gen.c - build-time program: the seccomp filters, as C
  *
- * What:    one table per argument rule; a row says which kinds of threads it is for. libseccomp turns the rows of
- *          a kind into a program, a binary tree over the call numbers; the output is included by
- *          confine_seccomp.c. Done at build time because it costs 400,000 instructions a filter at run time, and
- *          because the tree makes the kernel's own work at installation (it runs the filter for each number there
- *          is) a third of a chain's.
- * Why:     what is absent is the point: no call takes a path, makes a socket, a process, a thread, a ring or
- *          executable memory. Datagrams have no address, control messages are received but never sent, signals
- *          stay in the process.
+ * What:    one table per argument rule; a row says which kinds of threads it is for. libseccomp
+ *          turns the rows of a kind into a program, a binary tree over the call numbers; the output
+ *          is included by confine_seccomp.c. Done at build time because it costs 400,000
+ *          instructions a filter at run time; and the kernel, which at installation runs the filter
+ *          for each number there is, is through a tree with 30 % fewer than through a chain.
+ * Why:     what is absent is the point: no call takes a path, makes a socket, a process, a thread,
+ *          a ring or executable memory. Datagrams have no address, control messages are received
+ *          but never sent, signals stay in the process.
  * Usage:   confine_gen OUTPUT.h
  * Spec:    seccomp(2), seccomp_rule_add(3)
  */
@@ -57,7 +57,7 @@ static const struct {
 	{ SCMP_SYS(exit_group), BOTH },
 };
 
-/* Allowed if (argument @arg & mask) == value. 32-bit arguments: the kernel ignores the upper half, so does mask. */
+/* Allowed if (argument & mask) == value. The kernel ignores the upper half of 32-bit arguments. */
 static const struct {
 	int nr;
 	unsigned kinds;
@@ -77,8 +77,8 @@ static const struct {
 	{ SCMP_SYS(futex), BOTH, 1, FUTEX_CMD_MASK &UINT32_MAX, FUTEX_WAKE },
 	{ SCMP_SYS(futex), BOTH, 1, FUTEX_CMD_MASK &UINT32_MAX, FUTEX_WAIT_BITSET },
 	{ SCMP_SYS(tgkill), BOTH, 0, UINT32_MAX, CONFINE_SELF }, /* a vCPU is kicked by a signal */
-	{ SCMP_SYS(sendto), LOOP, 4, UINT64_MAX, 0 }, /* no address: to the connected peer */
-	{ SCMP_SYS(accept4), LOOP, 1, UINT64_MAX, 0 }, /* a new supervisor, on the socket bound for it */
+	{ SCMP_SYS(sendto), LOOP, 4, UINT64_MAX, 0 },  /* no address: to the connected peer */
+	{ SCMP_SYS(accept4), LOOP, 1, UINT64_MAX, 0 }, /* a new supervisor */
 	{ SCMP_SYS(io_uring_register), LOOP, 1, UINT32_MAX, IORING_REGISTER_FILES_UPDATE },
 };
 

@@ -25,16 +25,16 @@ int confine_arg_parse(struct confine_arg *ret, const char *text) must_check;
 
 /* confine_caps_have() - Are all of @n capabilities (CAP_*) in the effective set? */
 bool confine_caps_have(const int *caps, size_t n);
-/* confine_ids_set() - Change all ids of this single-threaded process; no supplementary groups. 0 or -errno. */
+/* confine_ids_set() - All ids of this single-threaded process; no other groups. 0 or -errno. */
 int confine_ids_set(uid_t uid, gid_t gid) must_check;
-/* confine_privileges_drop() - The ids of @a if any; all capability sets emptied for good; no_new_privs. */
+/* confine_privileges_drop() - The ids of @a, if any; no capability for good; no_new_privs. */
 int confine_privileges_drop(const struct confine_arg *a, struct error *e) must_check;
 
 /* confine_userns.c */
 
 /* confine_ns_flags() - CLONE_NEW* of a level */
 uint64_t confine_ns_flags(enum confine_level level);
-/* confine_ids_pick() - Ids that no other sandbox and no user of the machine has while @pid lives. */
+/* confine_ids_pick() - Ids that no other sandbox and no user has while @pid lives. */
 int confine_ids_pick(pid_t pid, uid_t *ret_uid, gid_t *ret_gid) must_check;
 /**
  * confine_map_ids() - Give the user namespace of @pid its one user and group, 0 inside
@@ -46,7 +46,7 @@ void confine_ns_why(int err, struct error *e);
 
 /* confine_root.c */
 
-/* confine_root_private() - This mount namespace tells others nothing. The first mount(2) a policy may refuse. */
+/* confine_root_private() - This mount namespace tells others nothing. A policy may refuse it. */
 int confine_root_private(void);
 /* confine_root_empty() - Root and working directory become an empty read-only file system. */
 int confine_root_empty(struct error *e) must_check;

@@ -1,10 +1,12 @@
 /*
  * base/confine_landlock.c - a second wall behind the empty root and seccomp
  *
- * What:    a Landlock domain that handles every right the running kernel knows and grants none: no file can be
- *          opened, made, renamed or executed by path, no TCP port bound or connected, no abstract Unix socket
- *          or signal reaches outside. Descriptors opened before keep working.
- * Spec:    landlock(7); ABI 1 = Linux 5.13, 2 = 5.19, 3 = 6.2, 4 = 6.7 (TCP), 5 = 6.10, 6 = 6.12 (scopes)
+ * What:    a Landlock domain that handles every right the running kernel knows and grants none: no
+ *          file can be opened, made, renamed or executed by path, no TCP port bound or connected,
+ *          no abstract Unix socket or signal reaches outside. Descriptors opened before keep
+ *          working.
+ * Spec:    landlock(7); ABI 1 = Linux 5.13, 2 = 5.19, 3 = 6.2, 4 = 6.7 (TCP), 5 = 6.10, 6 = 6.12
+ *          (scopes)
  */
 #include <errno.h>
 #include <string.h>

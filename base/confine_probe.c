@@ -1,8 +1,9 @@
 /*
  * base/confine_probe.c - one attempt at each thing that a confined process must not do
  *
- * What:    raw system calls with arguments that would succeed, or fail for another reason than confinement, in a
- *          process that is not confined. Run by a role on its supervisor's request, for tests and doctor.
+ * What:    raw system calls with arguments that would succeed, or fail for another reason than
+ *          confinement, in a process that is not confined. Run by a role on its supervisor's
+ *          request, for tests and doctor.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -294,8 +295,8 @@ static const struct {
 };
 
 /*
- * With IOSQE_FIXED_FILE an operation is refused for its own sake; without, also because its descriptor isn't in
- * the ring's table. The first three succeed in a ring that isn't confined.
+ * With IOSQE_FIXED_FILE an operation is refused for its own sake; without, also because its
+ * descriptor isn't in the ring's table. The first three succeed in a ring that isn't confined.
  */
 static char byte;
 

@@ -1,9 +1,9 @@
 /*
  * base/confine_root.c - an empty root
  *
- * What:    the mount namespace of a role ends with one file system: an empty read-only tmpfs. It is mounted
- *          where /proc was, since that directory certainly exists; then pivot_root(".", ".") stacks the old
- *          root on it, from where it is unmounted with all that is below.
+ * What:    the mount namespace of a role ends with one file system: an empty read-only tmpfs. It is
+ *          mounted where /proc was, since that directory certainly exists; then pivot_root(".",
+ *          ".") stacks the old root on it, from where it is unmounted with all that is below.
  * Spec:    pivot_root(2), "pivot_root(".", ".")"; mount_namespaces(7)
  */
 #include <errno.h>

@@ -1,7 +1,8 @@
 /*
  * base/confine_seccomp.c - install the filter of a thread
  *
- * What:    the filters are made at build time (confine_gen.c); here only the process's own id is filled in.
+ * What:    the filters are made at build time (confine_gen.c); here only the process's own id is
+ *          filled in.
  * Spec:    seccomp(2)
  */
 #include <errno.h>

@@ -1,12 +1,12 @@
 /*
  * base/confine_userns.c - namespaces: which, for whom, and why not
  *
- * What:    the namespaces of each level, the ids of a role outside its user namespace, and the reasons a kernel
- *          or distribution has for refusing namespaces, in words.
- *          A role of an unprivileged user keeps that user's id; under root it gets one of its own, so that
- *          sandboxes cannot reach each other: ID_BASE + its process id, in a range that systemd's registry of
- *          user ids leaves unused. Inside a container that maps no such id: one from the upper half of the
- *          largest range that is mapped.
+ * What:    the namespaces of each level, the ids of a role outside its user namespace, and the
+ *          reasons a kernel or distribution has for refusing namespaces, in words. A role of an
+ *          unprivileged user keeps that user's id; under root it gets one of its own, so that
+ *          sandboxes cannot reach each other: ID_BASE + its process id, in a range that systemd's
+ *          registry of user ids leaves unused. Inside a container that maps no such id: one from
+ *          the upper half of the largest range that is mapped.
  * Spec:    user_namespaces(7); https://systemd.io/UIDS-GIDS
  */
 #include <errno.h>
@@ -32,7 +32,7 @@ uint64_t confine_ns_flags(enum confine_level level)
 	return level == CONFINE_FULL ? flags | CLONE_NEWUSER : flags;
 }
 
-/* Choose from the extents that @path (/proc/self/uid_map or gid_map) lists; @own if none is large. */
+/* Choose from the extents that @path lists (/proc/self/[ug]id_map); @own if none is large. */
 static int id_pick(const char *path, uint32_t n, uint32_t own, uint32_t *ret)
 {
 	FILE *f = fopen(path, "re");
@@ -83,8 +83,8 @@ int confine_map_ids(pid_t pid, uid_t uid, gid_t gid)
 	char map[32];
 	int r;
 
-	if (uid ==
-		geteuid()) { /* user_namespaces(7): the price of mapping one's own group without privilege */
+	/* user_namespaces(7): the price of mapping one's own group without privilege */
+	if (uid == geteuid()) {
 		r = proc_write(pid, "setgroups", "deny");
 		if (r)
 			return r;
@@ -138,8 +138,8 @@ static const struct setting {
 		"kernel.unprivileged_userns_clone is 0; run: sudo sysctl -w "
 		"kernel.unprivileged_userns_clone=1" },
 	{ "/proc/sys/kernel/apparmor_restrict_unprivileged_userns", 1, true,
-		"AppArmor restricts them; load a profile for skerry with 'userns,', or run: sudo sysctl -w "
-		"kernel.apparmor_restrict_unprivileged_userns=0" },
+		"AppArmor restricts them; load a profile for skerry with 'userns,', or run: "
+		"sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0" },
 #define LIMIT(name)                                                                                \
 	{                                                                                          \
 		"/proc/sys/user/" name, 0, false,                                                  \
@@ -184,7 +184,7 @@ void confine_ns_why(int err, struct error *e)
 			strerror(err));
 	else
 		error_set(e, err,
-			"user namespaces: refused: %s; this may be a chroot, a container or a security "
-			"module; run skerry outside of it",
+			"user namespaces: refused: %s; this may be a chroot, a container or a "
+			"security module; run skerry outside of it",
 			strerror(err));
 }

@@ -54,8 +54,8 @@ int ctl_check_hello(const struct ctl_msg *m, struct error *e)
 			e, EPROTO, "control channel: message %u came before the hello", m->type);
 	if (m->u.hello.version < CTL_VERSION_OLDEST || m->u.hello.version > CTL_VERSION)
 		return error_set(e, EPROTO,
-			"control channel: the peer speaks version %u, this program %u; stop the sandbox "
-			"with the version of skerry that started it",
+			"control channel: the peer speaks version %u, this program %u; stop the "
+			"sandbox with the version of skerry that started it",
 			m->u.hello.version, CTL_VERSION);
 	return 0;
 }

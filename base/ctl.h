@@ -1,8 +1,9 @@
 /*
  * base/ctl.h - control channel between the supervisor and its roles
  *
- * One SOCK_SEQPACKET message each way; descriptors ride along by SCM_RIGHTS (base/fdpass.h). The role checks
- * that a peer has its supervisor's uid (SO_PEERCRED), then both send CTL_HELLO first. One older major is served.
+ * One SOCK_SEQPACKET message each way; descriptors ride along by SCM_RIGHTS (base/fdpass.h). The
+ * role checks that a peer has its supervisor's uid (SO_PEERCRED), then both send CTL_HELLO first.
+ * One older major is served.
  *
  *   off  size  field
  *   0    2     type
@@ -22,11 +23,11 @@
 enum ctl_type {
 	CTL_HELLO = 1,
 	/* supervisor -> vmm */
-	CTL_VSOCK_CONNECT, /* struct ctl_vsock + 1 fd: connect to the guest's port, relay to this stream socket */
-	CTL_VSOCK_ACCEPT, /* struct ctl_vsock + 1 fd: the next connection of the guest to this host port gets it */
-	CTL_BALLOON, /* struct ctl_balloon */
-	CTL_QUIT,    /* stop the machine and exit */
-	CTL_PROBE,   /* struct ctl_probe: try what confinement forbids (tests, doctor) */
+	CTL_VSOCK_CONNECT, /* struct ctl_vsock + 1 fd: connect to the guest's port, relay to this */
+	CTL_VSOCK_ACCEPT,  /* struct ctl_vsock + 1 fd: the guest's next to this host port gets it */
+	CTL_BALLOON,       /* struct ctl_balloon */
+	CTL_QUIT,          /* stop the machine and exit */
+	CTL_PROBE,         /* struct ctl_probe: try what confinement forbids (tests, doctor) */
 	/* vmm -> supervisor */
 	CTL_PHASE,        /* struct ctl_phase */
 	CTL_EXIT,         /* struct ctl_exit: the machine ended; the process exits next */
@@ -63,7 +64,7 @@ struct ctl_phase {
 	uint64_t mono_ns;
 };
 struct ctl_exit {
-	uint32_t why; /* enum vm_exit, or VM_EXIT_NONE + detail for a failed start */
+	uint32_t why;     /* enum vm_exit, or VM_EXIT_NONE + detail for a failed start */
 	char detail[480]; /* as long as an error's message */
 };
 
@@ -89,10 +90,11 @@ unsigned ctl_nfds(uint16_t type);
  * ctl_check() - Judge a received message; the pure half of ctl_recv()
  * @m: @n bytes of it were received, @nfds descriptors came along
  *
- * Return: 0, or -EPROTO: unknown type, wrong length or number of descriptors, a text without terminator.
+ * Return: 0, or -EPROTO: unknown type, wrong length or number of descriptors, a text without
+ * terminator.
  */
 int ctl_check(const struct ctl_msg *m, size_t n, unsigned nfds) must_check;
-/* ctl_check_hello() - 0, or -EPROTO with what to do: @m is no hello, or its version is not served. */
+/* ctl_check_hello() - 0, or -EPROTO and what to do: no hello, or a version that isn't served. */
 int ctl_check_hello(const struct ctl_msg *m, struct error *e) must_check;
 /* ctl_send() - Send one message with @nfds descriptors (they stay the caller's). 0 or -errno. */
 int ctl_send(int fd, uint16_t type, const void *body, uint32_t len, const int *fds,
@@ -101,6 +103,7 @@ int ctl_send(int fd, uint16_t type, const void *body, uint32_t len, const int *f
  * ctl_recv() - Receive and check one message
  * @fds: CTL_FDS_MAX entries; unused ones are set to -1; received ones are the caller's, O_CLOEXEC
  *
- * Return: 1 a message, 0 end of file, -EAGAIN, -EPROTO (malformed, wrong length for its type), -errno.
+ * Return: 1 a message, 0 end of file, -EAGAIN, -EPROTO (malformed, wrong length for its type),
+ * -errno.
  */
 int ctl_recv(int fd, struct ctl_msg *ret, int fds[CTL_FDS_MAX]) must_check;

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* Big enough for SCM_MAX_FD descriptors (253, unix(7)): a peer's surplus is seen and closed, not cut off. */
+/* SCM_MAX_FD (253, unix(7)): a peer's surplus is seen and closed, not cut off. */
 #define RECV_FDS 253
 
 int fdpass_pair(int ret[2], bool nonblock)
@@ -44,7 +44,7 @@ int fdpass_send(int sock, const void *data, size_t len, const int *fds, unsigned
 	return (size_t)n == len ? 0 : -EMSGSIZE;
 }
 
-/* Take the descriptors out of @msg: the first @max into @fds, the rest closed. Returns how many there were. */
+/* The first @max descriptors of @msg into @fds, the rest closed. Returns how many there were. */
 static unsigned collect(struct msghdr *msg, int *fds, unsigned max)
 {
 	unsigned total = 0;

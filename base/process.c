@@ -69,7 +69,7 @@ int process_init(struct error *e)
 	return 0;
 }
 
-/* ---- the child: after a clone of a process that may have threads, so nothing but system calls ---- */
+/* ---- the child: copy of a process that may have threads, so nothing but system calls ---- */
 
 static _Noreturn void child_fail(const struct child *c, const char *what, int err)
 {
@@ -327,7 +327,7 @@ static bool refused(int err, const struct report *rep)
 	       !strcmp(rep->what, WHAT_MOUNT);
 }
 
-/* Root's level without a user namespace needs what root usually has, and a container's root often hasn't. */
+/* Level root needs what root usually has, and a container's root often hasn't. */
 static bool possible(enum confine_level level)
 {
 	static const int caps[] = { CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID, CAP_SETPCAP };

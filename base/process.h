@@ -1,15 +1,17 @@
 /*
  * base/process.h - start a role: this same program, executed anew with nothing but what it is given
  *
- * What:    clone3() into new namespaces, then exec of the running binary by a descriptor opened at start, so
- *          that an upgraded or deleted file does no harm. The role gets an empty environment, exactly the
- *          descriptors listed, default signal dispositions, an empty signal mask, its own session (Ctrl-C at
- *          the terminal reaches the supervisor only), umask 077, no core dumps, a raised oom_score_adj, and a
- *          PID namespace whose PID 1 it is: its death ends whatever it might have started.
+ * What:    clone(2) into new namespaces, then exec of the running binary by a descriptor opened at
+ *          start, so that an upgraded or deleted file does no harm. The role gets an empty
+ *          environment, exactly the descriptors listed, default signal dispositions, an empty
+ *          signal mask, its own session (Ctrl-C at the terminal reaches the supervisor only), umask
+ *          077, no core dumps, a raised oom_score_adj, and a PID namespace whose PID 1 it is: its
+ *          death ends whatever it might have started.
  * Trust:   nothing of the supervisor's memory survives the exec.
- * Levels:  the best one that the kernel allows is taken (base/confine.h); the role learns it from argv[2].
- * Threads: with die_with_parent a role is killed when the *thread* that spawned it ends (PR_SET_PDEATHSIG):
- *          spawn from a thread that lives as long as the process.
+ * Levels:  the best one that the kernel allows is taken (base/confine.h); the role learns it from
+ *          argv[2].
+ * Threads: with die_with_parent a role is killed when the *thread* that spawned it ends
+ *          (PR_SET_PDEATHSIG): spawn from a thread that lives as long as the process.
  * Spec:    clone(2), user_namespaces(7), pid_namespaces(7), pidfd_open(2)
  */
 #pragma once
@@ -47,8 +49,9 @@ int process_init(struct error *e) must_check;
 /**
  * process_spawn() - Start a role; returns once its exec succeeded
  *
- * argv is {argv0, name, confinement}; the role hands the third to confine_enter(). Errors name the call that
- * failed, and for a level below @least why the kernel refuses a better one and how to allow it.
+ * argv is {argv0, name, confinement}; the role hands the third to confine_enter(). Errors name the
+ * call that failed, and for a level below @least why the kernel refuses a better one and how to
+ * allow it.
  */
 int process_spawn(struct process *ret, const struct process_spec *spec, struct error *e) must_check;
 
@@ -58,7 +61,7 @@ int process_spawn(struct process *ret, const struct process_spec *spec, struct e
  */
 enum confine_level process_best_level(struct error *why);
 
-/* process_kill() - Send a signal through the pidfd. As PID 1 of its namespace a role heeds only SIGKILL. */
+/* process_kill() - Signal by pidfd. As PID 1 of its namespace a role heeds only SIGKILL. */
 int process_kill(const struct process *p, int sig);
 
 /**

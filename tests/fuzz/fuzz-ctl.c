@@ -1,4 +1,4 @@
-/* base/ctl: any record with any number of descriptors; what is accepted is well-formed, and none leaks. */
+/* base/ctl: any record, any number of descriptors; what is accepted is right, and none leaks. */
 #include <assert.h>
 #include <errno.h>
 #include <string.h>

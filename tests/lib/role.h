@@ -1,7 +1,9 @@
 /*
- * tests/lib/role.h - roles for tests of base/process and base/confine: the test's own program, dispatched on argv[0]
+ * tests/lib/role.h - roles for tests of base/process and base/confine: the test's own program,
+ * dispatched on argv[0]
  *
- * A role reports through its control channel, FD_CTL; what goes wrong in it ends it with a status of its own.
+ * A role reports through its control channel, FD_CTL; what goes wrong in it ends it with a status
+ * of its own.
  */
 #pragma once
 
@@ -18,11 +20,11 @@
 #define NOBODY 65534
 #define FD_CTL 3
 
-/* A sanitizer leaves signals alone here: roles look at them, and die of them, as they do without one. */
+/* A sanitizer leaves signals alone here: roles look at them and die of them. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
-	return "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:allow_user_segv_handler=1";
+	return "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0";
 }
 
 /* ---- in a role ---- */

@@ -1,5 +1,6 @@
 /*
- * base/confine: what a vmm does still works behind the walls: ring, control channel, threads, memory, kicks.
+ * base/confine: what a vmm does still works behind the walls: ring, control channel, threads,
+ * memory, kicks.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>

@@ -1,5 +1,6 @@
 /*
- * base/confine: every probe, each in a process of its own, at each level, as root and as a plain user.
+ * base/confine: every probe, each in a process of its own, at each level, as root and as a plain
+ * user.
  *
  * The roles are this program: main() dispatches on argv[0]; argv[1] holds what to do.
  */
@@ -274,7 +275,7 @@ static void seen_from_outside(enum confine_level level)
 		check_status(p.pid, "Gid", want);
 		check_status(p.pid, "Groups", " ");
 	} else if (level == CONFINE_BASIC) {
-		/* Not dumpable: its own user may not look into it. Who made its user namespace may. */
+		/* Not dumpable: even its user may not look. (Who made its user namespace may.) */
 		snprintf(path, sizeof(path), "/proc/%d/mem", p.pid);
 		CHECK(open(path, O_RDONLY) < 0 && errno == EACCES);
 		snprintf(path, sizeof(path), "/proc/%d/fd", p.pid);

@@ -1,4 +1,4 @@
-/* base/ctl: every message there and back, and everything that must be refused, without a descriptor leaking. */
+/* base/ctl: every message there and back; what must be refused is, and no descriptor leaks. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/socket.h>

@@ -1,4 +1,4 @@
-/* base/fdpass: records whole, descriptors all or nothing, no descriptor lost to a peer's surplus. */
+/* base/fdpass: records whole, descriptors all or nothing, none lost to a peer's surplus. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/socket.h>

@@ -1,8 +1,9 @@
 /*
- * base/process: a role starts with nothing but what it was given, at each level, as root and as a plain user.
+ * base/process: a role starts with nothing but what it was given, at each level, as root and as a
+ * plain user.
  *
- * The roles are this program: main() dispatches on argv[0]. Without any confinement entered, they look at
- * themselves and send what they see; the parent looks at them from outside.
+ * The roles are this program: main() dispatches on argv[0]. Without any confinement entered, they
+ * look at themselves and send what they see; the parent looks at them from outside.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -25,11 +26,11 @@
 
 extern char **environ;
 
-/* A sanitizer leaves signals alone here: roles look at them, and die of them, as they do without one. */
+/* A sanitizer leaves signals alone here: roles look at them and die of them. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
-	return "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:allow_user_segv_handler=1";
+	return "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0";
 }
 
 static const char *const ns_names[] = { "user", "mnt", "pid", "net", "ipc", "uts", "cgroup" };
@@ -191,7 +192,6 @@ static void check_namespaces(const struct process *p)
 	for (size_t i = 0; i < ARRAY_SIZE(ns_names); i++) {
 		bool own = p->level == CONFINE_FULL || (p->level == CONFINE_ROOT && i > 0);
 
-		/* A non-root parent may not look into a process that became another user: it never does. */
 		CHECK_EQ(same_ns(p->pid, ns_names[i]), !own);
 	}
 }
@@ -552,7 +552,7 @@ static void in_container(void)
 	exit(test_failures != 0);
 }
 
-/* The running binary is replaced or deleted while the supervisor lives: roles still are what it is. */
+/* The running binary is deleted while the supervisor lives: roles still are what it is. */
 static void deleted_binary(const char *self)
 {
 	char path[] = "/tmp/test-process-XXXXXX", cmd[512];
