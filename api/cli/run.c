@@ -57,7 +57,7 @@ static const struct table_field run_fields[] = {
 	{ "accel", 0, TABLE_ENUM, AT(accel), "HOW", "auto", .choices = accels,
 		.help = "Where the machine runs: auto, kvm, emulated or emulated,icount" },
 	{ "require-confinement", 0, TABLE_FLAG, AT(require_confinement),
-		.help = "Fail unless the virtual machine's process can be confined fully" },
+		.help = "Fail rather than confine the machine's process at level 'basic' only" },
 	{ "no-confine", 0, TABLE_FLAG, AT(no_confine),
 		.help = "Don't confine it at all; for debugging skerry only" },
 	{ "boot-trace", 0, TABLE_ENUM, AT(trace), "text|json", "off", .implicit = "text",
