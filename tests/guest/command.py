@@ -10,8 +10,7 @@ from guest import check, emulated, expect, main, popen, run  # noqa: E402
 
 def test_streams_and_status():
     expect(run("sh", "-c", "echo out; echo err >&2; exit 42"), 42, b"out\n", b"err\n")
-    expect(run("true"), 0, b"", b"")
-    expect(run("false"), 1, b"", b"")
+    expect(run("sh", "-c", "exit 255"), 255, b"", b"")
 
 
 def test_many_statuses_in_one_guest():
@@ -19,20 +18,16 @@ def test_many_statuses_in_one_guest():
     script = "for n in 0 1 2 41 125 126 127 128 130 254 255; do (exit $n); echo $?; done"
     r = run("bash", "-c", script)
     expect(r, 0, b"0\n1\n2\n41\n125\n126\n127\n128\n130\n254\n255\n", b"")
-    expect(run("sh", "-c", "exit 255"), 255)
 
 
 def test_death_by_signal():
     expect(run("sh", "-c", "kill -TERM $$"), 128 + 15, b"")
-    expect(run("sh", "-c", "kill -SEGV $$"), 128 + 11, b"")
     expect(run("sh", "-c", "kill -KILL $$"), 128 + 9, b"")
 
 
 def test_not_found_not_executable():
     expect(run("no-such-command"), 127, b"", says="no-such-command")
-    expect(run("/no/such/file"), 127, b"", says="/no/such/file")
     expect(run("/etc/passwd"), 126, b"", says="/etc/passwd")
-    expect(run("/tmp"), 126, b"", says="/tmp")
     expect(run("true", opts=("-q", "-w", "/no/such/folder")), 125, b"", says="/no/such/folder")
     expect(run("true", opts=("-q", "-u", "nobody-of-that-name")), 125, b"", says="nobody-of-that-name")
 
@@ -40,17 +35,16 @@ def test_not_found_not_executable():
 def test_environment_folder_user():
     env = dict(os.environ, FROM_HERE="inherited value")
     env.pop("NOT_SET", None)
+    env["SKERRY_TEST_LEAK"] = "nothing else of this machine's environment gets in"
     opts = ("-q", "-e", "A=1 2", "-e", "B=", "-e", "A=x=y", "-e", "FROM_HERE", "-e", "NOT_SET", "-w", "/usr/lib")
-    r = run("sh", "-c", 'echo "$A|$B|${B-unset}|$FROM_HERE|${NOT_SET-unset}|$PWD"; pwd', opts=opts, env=env)
-    expect(r, 0, b"x=y|||inherited value|unset|/usr/lib\n/usr/lib\n", b"")
+    script = 'echo "$A|$B|${B-unset}|$FROM_HERE|${NOT_SET-unset}|${SKERRY_TEST_LEAK-unset}|$PWD"; pwd'
+    r = run("sh", "-c", script, opts=opts, env=env)
+    expect(r, 0, b"x=y|||inherited value|unset|unset|/usr/lib\n/usr/lib\n", b"")
     # protocol.md 8: the default user
     r = run("sh", "-c", 'id -un; echo $HOME; pwd; sudo -n id -u; test -w /app && echo app')
     expect(r, 0, b"app\n/home/app\n/home/app\n0\napp\n", b"")
     r = run("sh", "-c", "id -u; id -g; echo $HOME; pwd", opts=("-q", "-u", "root"))
     expect(r, 0, b"0\n0\n/root\n/root\n", b"")
-    # nothing else of this machine's environment gets in
-    r = run("env", env=dict(os.environ, SKERRY_TEST_LEAK="leak"))
-    check(b"SKERRY_TEST_LEAK" not in r.out and b"HOME=" in r.out, "environment of the guest", r)
 
 
 def test_arguments_are_exact():
@@ -72,7 +66,6 @@ def test_output_is_byte_exact():
 
 def test_input_forms():
     expect(run("cat", data=b"from a pipe\0\xff\n"), 0, b"from a pipe\0\xff\n", b"")
-    expect(run("cat", data=b""), 0, b"", b"")
     with tempfile.TemporaryFile() as f:
         f.write(b"skipped, from a file")
         f.seek(9)
@@ -89,7 +82,6 @@ def test_input_forms():
 
 def test_unread_input():
     # a command that reads nothing, or a little, doesn't wait for its input
-    expect(run("true", data=b"x" * (4 << 20)), 0, b"", b"")
     expect(run("head", "-c", "5", data=b"hello" + b"x" * (4 << 20)), 0, b"hello", b"")
     r, w = os.pipe()
     expect(run("echo", "done", stdin=r), 0, b"done\n", b"")  # the writer never closes
@@ -130,12 +122,10 @@ def test_closed_descriptors():
 
 
 def test_children_left_behind():
-    # the command's end ends the run, though a child holds its output open
-    r = run("sh", "-c", "sleep 1000 & echo done")
+    # the command's end ends the run, though children hold its output open
+    r = run("sh", "-c", "sleep 1000 & setsid sleep 1000 & echo done")
     expect(r, 0, b"done\n", b"")
-    r = run("sh", "-c", "setsid sleep 1000 & echo done")
-    expect(r, 0, b"done\n", b"")
-    check(r.seconds < 60, "it took %.1f s" % r.seconds)
+    check(r.seconds < 100, "it took %.1f s" % r.seconds)
 
 
 def test_timeout():
@@ -143,7 +133,6 @@ def test_timeout():
     expect(r, 124, b"begun\n")
     r = run("sh", "-c", "trap '' TERM; echo begun; while :; do sleep 1; done", opts=("-q", "--timeout", "1500ms"))
     expect(r, 124, b"begun\n")
-    expect(run("sh", "-c", "exit 3", opts=("-q", "--timeout", "5m")), 3)
 
 
 def test_size_of_the_machine():
@@ -161,8 +150,7 @@ def test_root_is_writable_and_fresh():
 def test_says_where_it_runs():
     if emulated():
         r = run("true", opts=())
-        check(len(r.err.splitlines()) <= 2, "more than two lines about emulation", r)
-    expect(run("true"), 0, b"", b"")
+        check(r.status == 0 and len(r.err.splitlines()) <= 2, "at most two lines about emulation", r)
 
 
 if __name__ == "__main__":

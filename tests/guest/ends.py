@@ -59,28 +59,18 @@ def state():
 
 def test_guest_ends_by_itself():
     before = state()
+    escapes = "printf '\\033[31mred\\007\\r\\n' | sudo tee /dev/ttyS0 >/dev/null; sleep 0.5; "
     for script, says in (
-            ("sudo poweroff -f; sleep 60", "powered itself off"),
-            ("sudo reboot -f; sleep 60", "restarted itself"),
-            ("echo c | sudo tee /proc/sysrq-trigger >/dev/null; sleep 60", "kernel panicked"),
-            ("sudo sh -c 'echo b > /proc/sysrq-trigger'; sleep 60", "restarted itself")):
-        r = run("sh", "-c", "echo begun; " + script)
+            # what the guest said on its console is shown, but can't drive the terminal
+            (escapes + "sudo poweroff", ("powered itself off", "\\x1b[31mred\\x07")),
+            ("sudo reboot -f", ("restarted itself",)),
+            ("echo c | sudo tee /proc/sysrq-trigger >/dev/null",
+             ("kernel panicked", "Kernel panic - not syncing: sysrq triggered crash")),
+            ("echo b | sudo tee /proc/sysrq-trigger >/dev/null", ("restarted itself",))):
+        r = run("sh", "-c", "echo begun; " + script + "; sleep 300")
         expect(r, 125, b"begun\n", says=says)
-        check(r.seconds < 60, "it took %.1f s" % r.seconds, r)
+        check(all(c >= 32 or c == 10 for c in r.err), "control characters are escaped", r)
         nothing_left(script, before)
-
-
-def test_panic_shows_the_console():
-    r = run("sh", "-c", "echo c | sudo tee /proc/sysrq-trigger >/dev/null; sleep 60")
-    expect(r, 125, says=["Kernel panic - not syncing", "sysrq"])
-    check(all(c >= 32 or c == 10 for c in r.err), "control characters are escaped", r)
-
-
-def test_console_cannot_drive_the_terminal():
-    script = "printf '\\033[31mred\\007\\r\\n' > /dev/ttyS0; sleep 0.5; poweroff -f; sleep 60"
-    r = run("sudo", "sh", "-c", script)
-    expect(r, 125, says=["powered itself off", "\\x1b[31mred\\x07"])
-    check(all(c >= 32 or c == 10 for c in r.err), "control characters are escaped", r)
 
 
 def test_out_of_memory():
@@ -139,7 +129,7 @@ def test_kill_at_random_moments():
     print("seed %d" % SEED, flush=True)
     rng = random.Random(SEED)
     before = state()
-    for i in range(int(os.environ.get("SKERRY_TEST_KILLS", "12"))):
+    for i in range(int(os.environ.get("SKERRY_TEST_KILLS", "8"))):
         victim = rng.choice(("skerry-vmm", "supervisor"))
         delay = rng.choice((rng.uniform(0, 0.5), rng.uniform(0, 6)))
         p = popen("sh", "-c", "while :; do echo x; done | cat", opts=("-q",), stdout=subprocess.DEVNULL)
@@ -160,18 +150,44 @@ def test_kill_at_random_moments():
         nothing_left(what, before)
 
 
+def test_memory_is_taken_as_it_is_used():
+    p = popen("sh", "-c", "echo ready; sleep 1000", opts=("-q", "--memory", "4g"))
+    read_until(p.stdout, b"ready\n")
+    with open("/proc/%d/status" % wait_process("skerry-vmm", p.pid)) as f:
+        resident = [int(line.split()[1]) >> 10 for line in f if line.startswith("VmRSS")]
+    p.send_signal(signal.SIGTERM)
+    collect(p)
+    check(resident and resident[0] < 700, "a guest with 4 GiB holds %r MiB after its start" % resident)
+
+
+def test_clock_follows_a_step():
+    # what waking from suspend does to the host's clock; only where the machine is ours to set
+    if not os.environ.get("SKERRY_EMULATED_HOST"):
+        return
+    p = popen("sh", "-c", "while sleep 0.2; do date +%s; done", opts=("-q",))
+    before = int(p.stdout.readline())
+    check(abs(before - time.time()) < 5, "guest and host agree at first: %d, %d" % (before, time.time()))
+    time.clock_settime(time.CLOCK_REALTIME, time.time() + 7200)
+    try:
+        start = time.monotonic()
+        while int(p.stdout.readline()) < before + 7000:
+            if time.monotonic() - start > 10:
+                break
+        took = time.monotonic() - start
+    finally:
+        time.clock_settime(time.CLOCK_REALTIME, time.time() - 7200)
+    p.send_signal(signal.SIGTERM)
+    collect(p)
+    check(took < 2.5, "the guest's clock followed after %.1f s" % took)
+
+
 def test_ordinary_end_leaves_nothing():
     before = state()
-    for opts, status in ((("-q",), 3), (("-q", "--timeout", "1s"), 124), (("-q", "--boot-timeout", "1ms"), 125)):
+    for opts, status in ((("-q",), 3), (("-q", "--boot-timeout", "200ms"), 125)):
         r = run("sh", "-c", "exit 3" if status == 3 else "sleep 1000", opts=opts)
-        check(r.status == status, "status %d" % status, r)
+        expect(r, status, b"", says="didn't start within 200ms" if status == 125 else "")
         check(not processes(), "processes left: %r" % processes())
         nothing_left("%r" % (opts,), before)
-
-
-def test_boot_timeout():
-    r = run("true", opts=("-q", "--boot-timeout", "100ms"))
-    expect(r, 125, b"", says="didn't start within")
 
 
 if __name__ == "__main__":
