@@ -225,18 +225,19 @@ int accel_find_qemu(char *ret, size_t size, struct error *e)
 		"the emulated host needs QEMU, which isn't installed: sudo apt-get install qemu-system-x86");
 }
 
+#define SAY_NEXT ": using the emulated host"
+
 static void say_why(const struct accel_report *rep, char *say, size_t size)
 {
 	if (rep->kvm == ACCEL_KVM_ABSENT)
-		snprintf(say, size, "this machine has no %s: using the emulated host", KVM_PATH);
+		snprintf(say, size, "this machine has no %s", KVM_PATH);
 	else if (rep->kvm == ACCEL_KVM_SLOW)
 		snprintf(say, size,
 			"KVM here can't run Linux guests (%" PRIu64 ".%" PRIu64
-			" us per ring-0 turn): using the emulated host",
+			" us per ring-0 turn)",
 			rep->turn_ns_x100 / 100000, rep->turn_ns_x100 / 10000 % 10);
 	else
-		snprintf(say, size, "KVM here can't run guests (%s): using the emulated host",
-			rep->why);
+		snprintf(say, size, "KVM here can't run guests (%s)", rep->why);
 }
 
 static int pick_auto(struct accel_choice *ret, struct error *e)
@@ -244,17 +245,18 @@ static int pick_auto(struct accel_choice *ret, struct error *e)
 	struct accel_choice c = { .accel = ACCEL_KVM };
 	struct accel_report rep;
 	autoclose int dir = emu_runtime_open(NULL);
-	char qemu[256];
+	char qemu[EMU_PATH_MAX], why[sizeof(c.say) - sizeof(SAY_NEXT)];
 	int r = accel_report(KVM_PATH, dir, &rep, e);
 
 	if (r)
 		return r;
 	if (rep.kvm != ACCEL_KVM_USABLE) {
 		c.accel = ACCEL_EMULATED;
-		say_why(&rep, c.say, sizeof(c.say));
+		say_why(&rep, why, sizeof(why));
 		r = accel_find_qemu(qemu, sizeof(qemu), e);
 		if (r)
-			return error_prefix(e, "%.*s", (int)strcspn(c.say, ":"), c.say);
+			return error_prefix(e, "%s", why);
+		snprintf(c.say, sizeof(c.say), "%s" SAY_NEXT, why);
 	}
 	*ret = c;
 	return 0;
@@ -264,7 +266,7 @@ int accel_pick(const struct accel_want *want, struct accel_choice *ret, struct e
 {
 	const char *inside = getenv(ACCEL_ENV_INSIDE);
 	autoclose int kvm = -1;
-	char qemu[256];
+	char qemu[EMU_PATH_MAX];
 	int r;
 
 	if (inside && *inside) {

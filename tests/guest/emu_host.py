@@ -8,6 +8,7 @@ Each case gets a runtime folder of its own, so that it meets no other emulated h
 """
 import hashlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -495,10 +496,46 @@ def case_icount(_):
     h.close()
 
 
+def case_chaos(_):
+    """Only when asked for (EMU_TEST_CHAOS_S seconds): every process is killed at random moments, again and again."""
+    seconds = int(os.environ.get("EMU_TEST_CHAOS_S", "0"))
+    if not seconds:
+        return
+    h = Host(SKERRY_EMU_IDLE="2s")
+    seed = int(time.time())
+    rnd = random.Random(seed)
+    end = time.monotonic() + seconds
+    rounds = kills = 0
+    while time.monotonic() < end:
+        rounds += 1
+        procs = [h.start("sh", "-c", "head -c 300000 /dev/urandom; sleep 0.3; echo done >&2; exit 9", stdout=subprocess.DEVNULL)
+                 for _ in range(rnd.randint(1, 6))]
+        time.sleep(rnd.choice([rnd.uniform(0, 0.5), rnd.uniform(0, 8)]))
+        victims = rnd.choice([h.processes("daemon"), h.processes("qemu"), [p.pid for p in procs], []])
+        for pid in victims[:rnd.randint(1, 2)]:
+            try:
+                os.kill(pid, rnd.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+                kills += 1
+            except ProcessLookupError:
+                pass
+        for p in procs:
+            try:
+                _, err = p.communicate(timeout=100)
+            except subprocess.TimeoutExpired:
+                raise Failed(f"seed {seed}, round {rounds}: a command hangs")
+            check(p.returncode in (9, 125, 130, 143, -9, -2, -15), f"seed {seed}: status {p.returncode}: {err}")
+            check(p.returncode != 9 or b"done\n" in err, f"seed {seed}: status 9, yet not done: {err}")
+        check(len(h.processes("qemu")) <= 1, "more than one QEMU")
+    same(h.run("echo", "fine")[1], b"fine\n", "a command after all that")
+    print(f"  {rounds} rounds, {kills} kills")
+    h.wait_gone(30)
+    h.close()
+
+
 SHARED = [case_basics, case_files, case_stdin, case_bulk, case_broken_pipe, case_signals, case_many,
           case_client_killed, case_hostile_client, case_stop]
 ALONE = [case_start_race, case_idle_end, case_qemu_killed, case_daemon_killed, case_killed_at_start, case_state_kept,
-         case_no_kernel, case_icount]
+         case_no_kernel, case_icount, case_chaos]
 
 
 def main():
