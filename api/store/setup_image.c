@@ -7,10 +7,10 @@
 #include <sys/stat.h>
 
 #include "api/store/hash.h"
+#include "api/store/image_files.h"
 #include "api/store/images.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "image_files.h"
 
 #define RECIPE      1 /* raise it when an object made before no longer serves */
 #define FOLDER      "images"
