@@ -357,24 +357,34 @@ static void flush_dirty(struct guest_agent *a)
 	end_conns(a);
 }
 
-int guest_agent_run(struct guest_agent *a)
+int agent_turn(struct guest_agent *a, int most_ms)
 {
 	struct epoll_event ev[EVENTS];
-	int timeout, n;
+	int timeout = release_held(a), n;
 
-	while (!a->stop) {
-		timeout = release_held(a);
-		n = epoll_wait(a->epoll, ev, EVENTS, list_empty(&a->queue) ? timeout : 0);
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		for (int i = 0; i < n; i++) {
-			struct source *s = ev[i].data.ptr;
+	if (!list_empty(&a->queue))
+		timeout = 0;
+	else if (timeout < 0 || (most_ms >= 0 && most_ms < timeout))
+		timeout = most_ms;
+	n = epoll_wait(a->epoll, ev, EVENTS, timeout);
+	if (n < 0 && errno != EINTR)
+		return -errno;
+	for (int i = 0; i < n; i++) {
+		struct source *s = ev[i].data.ptr;
 
-			s->ready |= ev[i].events;
-			source_queue(a, s);
-		}
-		run_queue(a);
-		flush_dirty(a);
+		s->ready |= ev[i].events;
+		source_queue(a, s);
 	}
+	run_queue(a);
+	flush_dirty(a);
 	return 0;
+}
+
+int guest_agent_run(struct guest_agent *a)
+{
+	int r = 0;
+
+	while (!a->stop && !r)
+		r = agent_turn(a, -1);
+	return r;
 }

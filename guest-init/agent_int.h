@@ -162,6 +162,8 @@ void source_init(struct source *s, void (*run)(struct source *s));
 void source_queue(struct guest_agent *a, struct source *s);
 /* source_close() - Forget and close the descriptor; nothing if there is none. */
 void source_close(struct guest_agent *a, struct source *s);
+/* agent_turn() - One turn of the loop; waits for events, @most_ms at most (-1: no limit). */
+int agent_turn(struct guest_agent *a, int most_ms) must_check;
 uint64_t agent_now_ns(void);
 int fd_nonblock(int fd) must_check;
 
