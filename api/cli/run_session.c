@@ -87,6 +87,12 @@ static void timeout_over(struct loop_timer *t)
 	begin_grace(s, GRACE_TIMEOUT_NS, CLI_TIMEOUT, "its timeout");
 }
 
+static void set_timeout(struct session *s)
+{
+	if (s->p->timeout_ns)
+		loop_timer_set(s->loop, &s->timeout, loop_now_ns() + s->p->timeout_ns);
+}
+
 static void on_signal(void *ctx, int sig)
 {
 	struct session *s = ctx;
@@ -173,8 +179,7 @@ static void on_started(void *ctx)
 	struct session *s = ctx;
 
 	trace_mark(&s->trace, TRACE_STARTED, loop_now_ns());
-	if (s->p->timeout_ns)
-		loop_timer_set(s->loop, &s->timeout, loop_now_ns() + s->p->timeout_ns);
+	set_timeout(s);
 }
 
 static void on_first_output(void *ctx)
@@ -200,8 +205,12 @@ static void on_ready(void *ctx, struct agent *a)
 	};
 	struct error e;
 
-	if (!s->decided && attach_create(&s->attach, &c, &e))
+	if (s->decided)
+		return;
+	if (attach_create(&s->attach, &c, &e))
 		decide_error(s, &e);
+	else
+		set_timeout(s); /* anew from its start; a guest may never say that it did */
 }
 
 static void on_ended(void *ctx, enum sandbox_why why, const struct error *e)
