@@ -21,16 +21,19 @@
 #include "api/core/clock.h"
 #include "api/core/console.h"
 #include "api/core/sandbox_open.h"
+#include "api/core/vmm_log.h"
 #include "base/ctl.h"
 #include "base/fdpass.h"
 #include "base/guest_proto.h"
 #include "base/table.h"
 
-#define EXIT_NS       (3 * NSEC_PER_SEC) /* from CTL_EXIT to the end of the process */
-#define LOST_AGENT_NS (2 * NSEC_PER_SEC) /* from the end of its connection to CTL_EXIT */
-#define CONSOLE_LINES 12
-#define PANIC         "Kernel panic - not syncing"
-#define WIRE_BYTES    (512 << 10)
+#define EXIT_NS        (3 * NSEC_PER_SEC) /* from CTL_EXIT to the end of the process */
+#define LOST_AGENT_NS  (2 * NSEC_PER_SEC) /* from the end of its connection to CTL_EXIT */
+#define CONSOLE_LINES  12
+#define PANIC          "Kernel panic - not syncing"
+#define WIRE_BYTES     (512 << 10)
+#define CTL_BUDGET     16   /* messages in one turn of the loop */
+#define CTL_QUEUED_MAX 1024 /* more than a socket holds */
 
 enum state { STATE_BOOT, STATE_UP, STATE_ENDING, STATE_ENDED };
 
@@ -48,6 +51,7 @@ struct sandbox {
 	int ctl_fd, ctl_slot, pid_slot;
 	struct loop_op ctl_op, pid_op;
 
+	struct vmm_log *log;
 	struct console *console;
 	bool console_closed;
 	struct clock_watch *clock;
@@ -147,6 +151,7 @@ static void end_when_quiet(struct sandbox *s)
 		return;
 	s->state = STATE_ENDED;
 	loop_timer_clear(s->loop, &s->timer);
+	vmm_log_finish(s->log);
 	if (!s->error.code) {
 		if (s->have_exit)
 			judge_exit(s);
@@ -206,28 +211,9 @@ static void timer_fire(struct loop_timer *t)
 	begin_end(s, 0);
 }
 
-static void process_gone(struct sandbox *s)
-{
-	if (s->reaped || process_reap(&s->process, true, &s->wait_status) < 0)
-		return;
-	s->reaped = true;
-	begin_end(s, EXIT_NS);
-	end_when_quiet(s);
-}
-
 /* ---- events ---- */
 
 static void free_if_idle(struct sandbox *s);
-
-static void pid_done(struct loop_op *op, int res)
-{
-	struct sandbox *s = container_of(op, struct sandbox, pid_op);
-
-	if (s->freed)
-		free_if_idle(s);
-	else if (res > 0)
-		process_gone(s);
-}
 
 static void phase(struct sandbox *s, const struct ctl_phase *p)
 {
@@ -271,6 +257,40 @@ static void ctl_message(struct sandbox *s, const struct ctl_msg *m)
 	}
 }
 
+/* At most @budget messages. Return: what ctl_recv() said last. */
+static int ctl_read(struct sandbox *s, unsigned budget)
+{
+	int fds[CTL_FDS_MAX], r = -EAGAIN;
+	struct ctl_msg m;
+
+	while (budget-- && (r = ctl_recv(s->ctl_fd, &m, fds)) > 0) {
+		for (int i = 0; i < CTL_FDS_MAX; i++)
+			close_fd(&fds[i]);
+		ctl_message(s, &m);
+	}
+	return r;
+}
+
+static void process_gone(struct sandbox *s)
+{
+	if (s->reaped || process_reap(&s->process, true, &s->wait_status) < 0)
+		return;
+	s->reaped = true;
+	(void)ctl_read(s, CTL_QUEUED_MAX); /* its last words may be news only now */
+	begin_end(s, EXIT_NS);
+	end_when_quiet(s);
+}
+
+static void pid_done(struct loop_op *op, int res)
+{
+	struct sandbox *s = container_of(op, struct sandbox, pid_op);
+
+	if (s->freed)
+		free_if_idle(s);
+	else if (res > 0)
+		process_gone(s);
+}
+
 static void ctl_wait(struct sandbox *s)
 {
 	loop_poll(s->loop, &s->ctl_op, s->ctl_slot, POLLIN);
@@ -279,8 +299,7 @@ static void ctl_wait(struct sandbox *s)
 static void ctl_done(struct loop_op *op, int res)
 {
 	struct sandbox *s = container_of(op, struct sandbox, ctl_op);
-	int fds[CTL_FDS_MAX], r;
-	struct ctl_msg m;
+	int r;
 
 	if (s->freed) {
 		free_if_idle(s);
@@ -288,12 +307,8 @@ static void ctl_done(struct loop_op *op, int res)
 	}
 	if (res < 0 && res != -EINTR)
 		return;
-	while ((r = ctl_recv(s->ctl_fd, &m, fds)) > 0) {
-		for (int i = 0; i < CTL_FDS_MAX; i++)
-			close_fd(&fds[i]);
-		ctl_message(s, &m);
-	}
-	if (r == -EAGAIN)
+	r = ctl_read(s, CTL_BUDGET);
+	if (r > 0 || r == -EAGAIN)
 		ctl_wait(s);
 	else if (s->process.pidfd < 0)
 		process_gone(s); /* without a pidfd the end of the channel is the sign */
@@ -362,8 +377,8 @@ static const struct agent_ops agent_ops = { .ready = agent_ready, .flush = agent
 
 /* ---- start ---- */
 
-static int spawn(struct sandbox *s, const struct sandbox_config *c, int console_fd, int ctl_fd,
-	struct error *e)
+static int spawn(struct sandbox *s, const struct sandbox_config *c, int log_fd, int console_fd,
+	int ctl_fd, struct error *e)
 {
 	struct sandbox_inputs in;
 	struct process_spec spec = {
@@ -373,7 +388,7 @@ static int spawn(struct sandbox *s, const struct sandbox_config *c, int console_
 		.least = c->least,
 		.die_with_parent = true,
 	};
-	int r = sandbox_open(&in, c, console_fd, ctl_fd, e);
+	int r = sandbox_open(&in, c, log_fd, console_fd, ctl_fd, e);
 
 	if (r)
 		return r;
@@ -436,23 +451,24 @@ static int offer_agent(struct sandbox *s, struct error *e)
 
 static int start(struct sandbox *s, const struct sandbox_config *c, struct error *e)
 {
-	int console_fd = -1, ctl[2], r;
+	autoclose int log_fd = -1, console_fd = -1;
+	int ctl[2], r;
 
 	r = agent_create(&s->agent, &agent_ops, s);
 	if (r)
 		return error_set(e, -r, "connection to the guest: %s", strerror(-r));
 	r = clock_watch_create(&s->clock, s->loop, clock_stepped, s, e);
 	if (!r)
+		r = vmm_log_create(&s->log, s->loop, &log_fd, e);
+	if (!r)
 		r = console_create(&s->console, s->loop, &console_fd, console_done, s, e);
 	if (r)
 		return r;
 	r = fdpass_pair(ctl, true);
-	if (r) {
-		close(console_fd);
+	if (r)
 		return error_set(e, -r, "control channel of the virtual machine: %s", strerror(-r));
-	}
 	s->ctl_fd = ctl[0];
-	r = spawn(s, c, console_fd, ctl[1], e);
+	r = spawn(s, c, take_fd(&log_fd), take_fd(&console_fd), ctl[1], e);
 	if (!r)
 		r = watch_process(s, e);
 	return r ? r : offer_agent(s, e);
@@ -512,6 +528,9 @@ void sandbox_destroy(struct sandbox *s)
 	agent_link_close(s->link);
 	agent_destroy(s->agent);
 	clock_watch_free(s->clock);
+	if (s->state != STATE_ENDED)
+		vmm_log_finish(s->log);
+	vmm_log_free(s->log);
 	console_free(s->console);
 	free_if_idle(s);
 }

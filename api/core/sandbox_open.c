@@ -137,8 +137,8 @@ static int open_all(struct sandbox_inputs *in, const struct sandbox_config *c, s
 	return 0;
 }
 
-int sandbox_open(struct sandbox_inputs *ret, const struct sandbox_config *c, int console_fd,
-	int ctl_fd, struct error *e)
+int sandbox_open(struct sandbox_inputs *ret, const struct sandbox_config *c, int log_fd,
+	int console_fd, int ctl_fd, struct error *e)
 {
 	int r;
 
@@ -149,9 +149,8 @@ int sandbox_open(struct sandbox_inputs *ret, const struct sandbox_config *c, int
 	fill(&ret->config, c);
 	ret->fds[ROLE_FD_CTL] = ctl_fd;
 	ret->config.console_fd = add_fd(ret, console_fd);
-	ret->fds[ROLE_FD_LOG] = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
-	r = ret->fds[ROLE_FD_LOG] < 0 ? error_set(e, errno, "standard error: %s", strerror(errno))
-				      : open_all(ret, c, e);
+	ret->fds[ROLE_FD_LOG] = log_fd;
+	r = open_all(ret, c, e);
 	if (r)
 		sandbox_close(ret);
 	return r;

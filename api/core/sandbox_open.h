@@ -18,8 +18,8 @@ struct sandbox_inputs {
 
 /**
  * sandbox_open() - Open kernel, initial file systems, image and /dev/kvm, and fill the configuration
- * @console_fd, @ctl_fd: the vmm's ends; taken over in every case
+ * @log_fd, @console_fd, @ctl_fd: the vmm's ends; taken over in every case
  */
-int sandbox_open(struct sandbox_inputs *ret, const struct sandbox_config *c, int console_fd,
-	int ctl_fd, struct error *e) must_check;
+int sandbox_open(struct sandbox_inputs *ret, const struct sandbox_config *c, int log_fd,
+	int console_fd, int ctl_fd, struct error *e) must_check;
 void sandbox_close(struct sandbox_inputs *in);
