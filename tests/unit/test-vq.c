@@ -1,4 +1,7 @@
-/* The split virtqueue: each rule against hostile drivers, each clause of the specification that the device owns. */
+/*
+ * The split virtqueue: each rule against hostile drivers, each clause of the specification that the
+ * device owns.
+ */
 #include "tests/lib/test.h"
 #include "tests/lib/vdriver.h"
 
@@ -67,7 +70,8 @@ static void setup(struct fixture *f, uint64_t features)
 	setup_size(f, features, SIZE);
 }
 
-static void set_desc(struct fixture *f, unsigned i, uint64_t addr, uint32_t len, unsigned flags, unsigned next)
+static void set_desc(
+	struct fixture *f, unsigned i, uint64_t addr, uint32_t len, unsigned flags, unsigned next)
 {
 	volatile struct vdesc *d = &f->q->desc[i];
 
@@ -200,7 +204,10 @@ static void longest_chain(void)
 	CHECK_EQ(f.c.nout + f.c.nin, VQ_SIZE_MAX);
 }
 
-/* A zero-length descriptor counts against the limit, needs no address, and isn't shown to the device */
+/*
+ * A zero-length descriptor counts against the limit, needs no address, and isn't shown to the
+ * device
+ */
 static void zero_length_descriptors(void)
 {
 	struct fixture f;
@@ -366,12 +373,12 @@ static void buffer_not_ram(void)
 {
 	static const struct vdbuf bad[] = {
 		{ UINT64_MAX, 1 },
-		{ UINT64_MAX - 3, 8 },         /* wraps */
-		{ 32 * MIB, 1 },               /* just behind */
-		{ 32 * MIB - 4, 5 },           /* half in */
-		{ 0, UINT32_MAX },             /* longer than RAM */
-		{ 1, 32 * MIB },               /* as long as RAM, shifted */
-		{ GMEM_HOLE, 4096 },           /* device space */
+		{ UINT64_MAX - 3, 8 }, /* wraps */
+		{ 32 * MIB, 1 },       /* just behind */
+		{ 32 * MIB - 4, 5 },   /* half in */
+		{ 0, UINT32_MAX },     /* longer than RAM */
+		{ 1, 32 * MIB },       /* as long as RAM, shifted */
+		{ GMEM_HOLE, 4096 },   /* device space */
 		{ UINT64_C(1) << 63, 16 },
 	};
 
@@ -491,7 +498,8 @@ static void indirect_and_next(void)
 /* 2.7.5.3: the table is an array of 16-byte entries */
 static void indirect_bad_length(void)
 {
-	static const uint32_t bad[] = { 0, 1, 15, 17, 24, 16 * (SIZE + 1), UINT32_MAX, UINT32_MAX & ~15u };
+	static const uint32_t bad[] = { 0, 1, 15, 17, 24, 16 * (SIZE + 1), UINT32_MAX,
+		UINT32_MAX & ~15u };
 	struct fixture f;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -526,7 +534,8 @@ static void indirect_chain_too_long(void)
 		uint64_t table = vdriver_alloc(&f.v, 16 * SIZE, 16);
 		volatile struct vdesc *t = vdriver_ptr(&f.v, table, 16 * SIZE);
 		for (unsigned i = 0; i < SIZE - 1; i++)
-			t[i] = (struct vdesc){ f.buf, 1, i < SIZE - 2 ? VDESC_NEXT : 0, (uint16_t)(i + 1) };
+			t[i] = (struct vdesc){ f.buf, 1, i < SIZE - 2 ? VDESC_NEXT : 0,
+				(uint16_t)(i + 1) };
 		for (unsigned i = 0; i < normal; i++)
 			set_desc(&f, i, f.buf, 1, VDESC_NEXT, i + 1);
 		set_desc(&f, normal, table, 16 * SIZE, VDESC_INDIRECT, 0);
@@ -554,7 +563,8 @@ static void indirect_next_out_of_table(void)
 
 static void indirect_not_ram(void)
 {
-	static const uint64_t bad[] = { 32 * MIB - 16, 32 * MIB, UINT64_MAX - 15, UINT64_MAX - 31, GMEM_HOLE };
+	static const uint64_t bad[] = { 32 * MIB - 16, 32 * MIB, UINT64_MAX - 15, UINT64_MAX - 31,
+		GMEM_HOLE };
 	struct fixture f;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -605,7 +615,8 @@ static void queue_addresses(void)
 	CHECK_EQ(start_with(8, d, a, end - 72), 0); /* 70 bytes, aligned to 4 */
 	CHECK_EQ(start_with(8, d, a, end - 68), -EINVAL);
 	for (unsigned i = 0; i < 3; i++) {
-		static const uint64_t bad[] = { GMEM_HOLE, UINT64_MAX & ~UINT64_C(15), UINT64_C(1) << 40 };
+		static const uint64_t bad[] = { GMEM_HOLE, UINT64_MAX & ~UINT64_C(15),
+			UINT64_C(1) << 40 };
 
 		CHECK_EQ(start_with(8, bad[i], a, u), -EINVAL);
 		CHECK_EQ(start_with(8, d, bad[i], u), -EINVAL);
@@ -729,14 +740,14 @@ static void iovecs(void)
 			unsigned n = iov_slice(s, iov, 3, off, len);
 
 			CHECK_EQ(iov_read(iov, 3, off, out, len), want);
-			CHECK(!memcmp(out, "abcdefghi" + MIN(off, 9), want));
+			CHECK(!memcmp(out, &"abcdefghi"[MIN(off, 9)], want));
 			for (unsigned i = 0; i < n; i++) {
 				CHECK(s[i].iov_len);
 				got += s[i].iov_len;
 			}
 			CHECK_EQ(got, want);
 			CHECK_EQ(iov_read(s, n, 0, out, 16), want);
-			CHECK(!memcmp(out, "abcdefghi" + MIN(off, 9), want));
+			CHECK(!memcmp(out, &"abcdefghi"[MIN(off, 9)], want));
 		}
 	}
 	CHECK_EQ(iov_write(iov, 3, 2, "XYZ", 3), 3);
