@@ -170,6 +170,7 @@ static int run_there(const struct cli *cli, const struct run_config *c,
 {
 	struct emu_opts opts = {
 		.icount = choice->icount,
+		.scratch_ok = true, /* a run leaves nothing behind */
 		.forward_stdin = forward_stdin,
 		.quiet = c->quiet,
 		.say = choice->say,

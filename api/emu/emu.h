@@ -15,6 +15,7 @@
 
 struct emu_opts {
 	bool icount;
+	bool scratch_ok;    /* it writes nothing to the state folder that must be kept: see below */
 	bool forward_stdin; /* else the inner command reads from /dev/null */
 	bool quiet;         /* say nothing but errors */
 	const char *say;    /* one line for stderr unless quiet, or NULL */
@@ -23,6 +24,10 @@ struct emu_opts {
 /**
  * emu_exec() - Run this binary with a command line inside the emulated host
  * @argv: without argv[0]: {"run", "--", "uname"}; NULL-terminated
+ *
+ * What is written to the state and cache folders is kept on a disk that only one emulated host can have. If another
+ * one (of another build, or from before the last setup) has it and runs commands, a command waits for them, or
+ * with scratch_ok uses a host whose writes are not kept.
  *
  * The inner process gets this environment, working directory and stdio. SIGINT, SIGTERM and SIGHUP are passed on.
  * Return: what the inner process returned, 128 + n after signal n, or 125 with a message printed.

@@ -263,7 +263,22 @@ static void tell(const char *text)
 	log_info("%s", text);
 }
 
-static int run(struct client *c, const struct emu_config *config, char *tail)
+/* A port of the host that keeps what is written, or of one that doesn't if the command can do without. */
+static int find_host(
+	struct emu_config *config, struct emu_wait *w, struct emu_session *s, struct error *e)
+{
+	int r = emu_connect(s, config, w, e);
+
+	if (r != -EBUSY || w->need_disk)
+		return r;
+	if (w->tell)
+		w->tell("another emulated host is in use; what this one writes to the state folder is not "
+			"kept");
+	emu_use_scratch(config);
+	return emu_connect(s, config, w, e);
+}
+
+static int run(struct client *c, struct emu_config *config, struct emu_wait *w)
 {
 	struct emu_session s = { .fd = -1, .console = -1 };
 	struct error e;
@@ -271,11 +286,13 @@ static int run(struct client *c, const struct emu_config *config, char *tail)
 
 	if (c->opts->say && *c->opts->say && !c->opts->quiet)
 		log_info("%s", c->opts->say);
-	if (emu_connect(&s, config, c->opts->quiet ? NULL : tell, tail, &e)) {
+	w->tell = c->opts->quiet ? NULL : tell;
+	w->need_disk = !c->opts->scratch_ok;
+	if (find_host(config, w, &s, &e)) {
 		if (e.code == EINTR)
 			return CLI_SIGNAL + emu_pending_signal();
 		log_error("%s", e.msg);
-		print_tail(tail);
+		print_tail(w->tail);
 		return CLI_ERROR;
 	}
 	c->console = s.console;
@@ -291,7 +308,8 @@ static int exec_in(
 	struct {
 		struct emu_config config;
 		struct inner_env env;
-		char cwd[PATH_MAX], tail[EMU_TEXT_MAX + 1];
+		struct emu_wait wait;
+		char cwd[PATH_MAX];
 	} *m = calloc(1, sizeof(*m));
 	struct client c = { .opts = opts, .program = program, .status = CLI_ERROR };
 	struct error e = { 0 };
@@ -317,7 +335,7 @@ static int exec_in(
 			.clear_env = true,
 			.cwd = m->cwd,
 		};
-		c.status = run(&c, &m->config, m->tail);
+		c.status = run(&c, &m->config, &m->wait);
 	}
 	if (m)
 		free(m->env.list);

@@ -16,6 +16,8 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
+#define DISK_TAKEN                                                                                 \
+	"waiting for the commands in another emulated host, which has the state folder's disk, to end"
 #define ASK_MAX_NS   (5 * NSEC_PER_SEC)
 #define RESET_MAX_NS (30 * NSEC_PER_SEC) /* L1 may be busy; a live agent answers at once */
 
@@ -136,14 +138,14 @@ static void each_waiting(
 	}
 }
 
-static void say_wait(struct conn *c, const char *text)
+static void say_disk(struct conn *c, const char *text)
 {
-	conn_say(c, EMU_MSG_WAIT, text);
+	conn_say(c, EMU_MSG_DISK, text);
 }
 
-void conns_tell(struct daemon *d, const char *text)
+void conns_tell_disk(struct daemon *d)
 {
-	each_waiting(d, say_wait, text);
+	each_waiting(d, say_disk, DISK_TAKEN);
 }
 
 void conns_fail(struct daemon *d, const char *text)
@@ -331,7 +333,8 @@ static void want_session(struct conn *c)
 		conn_say(c, EMU_MSG_WAIT,
 			"the emulated host is busy with as many commands as it takes: waiting");
 	else if (c->state == CONN_WAITING)
-		conn_say(c, EMU_MSG_WAIT, "");
+		conn_say(c, d->disk_told ? EMU_MSG_DISK : EMU_MSG_WAIT,
+			d->disk_told ? DISK_TAKEN : "");
 }
 
 static void want_end(struct conn *c, bool force)
@@ -358,6 +361,8 @@ static void want_retire(struct conn *c, const struct emu_request *req)
 	if (d->disk >= 0 && !fstat(d->disk, &st) && st.st_dev == req->disk_dev &&
 		st.st_ino == req->disk_ino)
 		d->retiring = true;
+	if (d->retiring && d->nbusy)
+		conn_say(c, EMU_MSG_FAIL, "commands are running in it");
 	conn_close(c); /* and with the last connection we end */
 }
 

@@ -36,7 +36,9 @@
 #define BOOT_MAX_IC_NS (300 * NSEC_PER_SEC) /* icount is two to three times slower */
 #define END_MAX_NS     (10 * NSEC_PER_SEC)  /* for L1 to write back and power off */
 #define DISK_RETRY_NS  (100 * NSEC_PER_MSEC)
-#define DISK_TELL_NS   (2 * NSEC_PER_SEC)
+#define DISK_ASK_NS    (2 * NSEC_PER_SEC)
+#define DISK_TELL_NS   (8 * NSEC_PER_SEC) /* an idle one that still boots is gone by then */
+#define ASK_MAX_NS     (1 * NSEC_PER_SEC)
 #define DISK_MAX_NS    (90 * NSEC_PER_SEC)
 #define TAIL_LINES     12
 
@@ -179,7 +181,7 @@ void daemon_conns_changed(struct daemon *d)
 		return;
 	if (d->nconns)
 		loop_timer_clear(d->loop, &d->idle);
-	else if (d->retiring)
+	else if (d->retiring || (d->state == DAEMON_DISK && d->disk_told))
 		daemon_end(d);
 	else
 		loop_timer_set(d->loop, &d->idle, loop_now_ns() + d->cfg.idle_ns);
@@ -260,57 +262,65 @@ static void start_qemu(struct daemon *d)
 		d->loop, &d->boot, loop_now_ns() + (d->cfg.icount ? BOOT_MAX_IC_NS : BOOT_MAX_NS));
 }
 
-/* Ask the other emulated hosts of this user to let go of our disk when they can. */
-static void ask_for_disk(struct daemon *d)
+/* Ask the other emulated hosts of this user to let go of our disk when they can. True: one can't yet. */
+static bool ask_for_disk(struct daemon *d)
 {
 	autoclose int base = openat(d->dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char text[EMU_TEXT_MAX + 1];
 	struct emu_each each;
 	struct stat disk;
+	bool busy = false;
 
 	if (base < 0 || emu_disk_stat(&d->cfg, &disk) || emu_each_begin(&each, base))
-		return;
+		return false;
 	while (emu_each_next(&each)) {
-		autoclose int dir = take_fd(&each.dir);
-		autoclose int fd = strcmp(each.key, d->cfg.key) ? emu_connect_dir(dir) : -1;
+		autoclose int fd = strcmp(each.key, d->cfg.key) ? emu_connect_dir(each.dir) : -1;
 
 		/* One that can't be asked is ending, or dead and its lock free. */
-		if (fd >= 0 && emu_ask(fd, EMU_OP_RETIRE, &disk))
-			note(d, "emulated host %s can't be asked for the disk", each.key);
+		if (fd >= 0 && !emu_ask(fd, EMU_OP_RETIRE, &disk))
+			busy |= emu_hear(fd, loop_now_ns() + ASK_MAX_NS, text) == EMU_MSG_FAIL;
 	}
 	emu_each_end(&each);
+	return busy;
+}
+
+static void wait_for_disk(struct daemon *d)
+{
+	uint64_t now = loop_now_ns();
+	bool busy = false;
+
+	if (!d->disk_since_ns)
+		d->disk_since_ns = now;
+	if (now >= d->disk_since_ns + DISK_MAX_NS) {
+		daemon_fail(d,
+			"another emulated host has the state folder's disk, and commands in it that "
+			"don't end; end them, or use: skerry emu --stop --force");
+		return;
+	}
+	if (now >= d->disk_asked_ns + DISK_ASK_NS) {
+		d->disk_asked_ns = now;
+		busy = ask_for_disk(d);
+	}
+	if (!d->disk_told && (busy || now >= d->disk_since_ns + DISK_TELL_NS)) {
+		d->disk_told = true;
+		conns_tell_disk(d);
+	}
+	loop_timer_set(d->loop, &d->disk_retry, now + DISK_RETRY_NS);
 }
 
 static void try_disk(struct daemon *d)
 {
-	uint64_t now = loop_now_ns();
 	struct error e = { 0 };
 	int r = 0;
 
 	if (!d->cfg.scratch)
 		r = d->disk = emu_disk_open(&d->cfg, &e);
-	if (r >= 0) {
+	if (r >= 0)
 		start_qemu(d);
-		return;
-	}
-	if (r != -EWOULDBLOCK) {
+	else if (r == -EWOULDBLOCK)
+		wait_for_disk(d);
+	else
 		daemon_fail(d, e.msg);
-		return;
-	}
-	if (now >= d->disk_deadline_ns) {
-		daemon_fail(d,
-			"another emulated host, started by another build of skerry or before the last "
-			"setup, still runs commands; end them, or use: skerry emu --stop --force");
-		return;
-	}
-	if (now >= d->disk_asked_ns + DISK_TELL_NS) {
-		if (d->disk_asked_ns)
-			conns_tell(d,
-				"waiting for commands in another emulated host (of another build of "
-				"skerry) to end");
-		ask_for_disk(d);
-		d->disk_asked_ns = now;
-	}
-	loop_timer_set(d->loop, &d->disk_retry, now + DISK_RETRY_NS);
 }
 
 static void disk_retry(struct loop_timer *t)
@@ -430,7 +440,6 @@ int emu_daemon_main(unused_arg int argc, unused_arg char **argv)
 			note(d, "the command that started this is gone");
 		close(EMU_FD_READY);
 		daemon_conns_changed(d);
-		d->disk_deadline_ns = loop_now_ns() + DISK_MAX_NS;
 		try_disk(d);
 		if (loop_run(d->loop))
 			note(d, "the event loop broke");

@@ -73,14 +73,15 @@ struct daemon {
 	int disk;
 	struct loop_op accept, signal, console_read, exited;
 	struct loop_timer idle, boot, end, disk_retry;
-	uint64_t disk_deadline_ns, disk_asked_ns;
+	uint64_t disk_since_ns, disk_asked_ns;
 	struct emu_tsc tsc;
 	struct emu_console console;
 	struct emu_qemu qemu; /* pid -1: not started, or gone */
 	struct port port[EMU_PORTS];
 	struct conn *conns;
 	unsigned nconns, nbusy;
-	bool retiring; /* ends with its last command */
+	bool retiring;  /* ends with its last command */
+	bool disk_told; /* conns_tell_disk() was called */
 	uint8_t console_in[4096];
 };
 
@@ -91,8 +92,8 @@ void conns_listen(struct daemon *d);
 int ports_start(struct daemon *d) must_check;
 /* conns_serve() - Give free ports to those who wait. */
 void conns_serve(struct daemon *d);
-/* conns_tell() - A line for all who wait. */
-void conns_tell(struct daemon *d, const char *text);
+/* conns_tell_disk() - All who wait learn that others use the disk. */
+void conns_tell_disk(struct daemon *d);
 /* conns_fail() - End all who wait, with the reason. */
 void conns_fail(struct daemon *d, const char *text);
 /* conns_free() - After the loop's end. */

@@ -40,6 +40,9 @@ int emu_each_begin(struct emu_each *each, int base) must_check;
 bool emu_each_next(struct emu_each *each) must_check;
 void emu_each_end(struct emu_each *each);
 
+/* emu_use_scratch() - The same host, but what it writes is not kept: another one, with a key of its own. */
+void emu_use_scratch(struct emu_config *c);
+
 /* emu_lock() - flock(2) until @deadline_ns. 0; -ETIMEDOUT; -ESTALE: the folder was removed meanwhile. */
 int emu_lock(int dir, uint64_t deadline_ns) must_check;
 

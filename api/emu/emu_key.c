@@ -177,6 +177,12 @@ static int need_kernel(const struct emu_config *c, struct error *e)
 	return 0;
 }
 
+void emu_use_scratch(struct emu_config *c)
+{
+	c->scratch = 1;
+	set_key(c);
+}
+
 int emu_configure(struct emu_config *ret, bool icount, struct error *e)
 {
 	struct emu_config *c = ret;

@@ -33,13 +33,15 @@ enum emu_op {
 	EMU_OP_SESSION = 1, /* a port of L1, as soon as it is up and one is free */
 	EMU_OP_STOP,        /* end, unless commands are running (EMU_MSG_FAIL says how many) */
 	EMU_OP_STOP_FORCE,  /* end */
-	EMU_OP_RETIRE,      /* if it has that disk: end when no command is left, without idling */
+	EMU_OP_RETIRE,      /* if it has that disk: end when no command is left, without idling;
+			     * EMU_MSG_FAIL if there are commands, else no answer */
 };
 
 enum emu_msg {
 	EMU_MSG_WAIT = 1, /* text: what for */
-	EMU_MSG_READY,    /* frames follow */
-	EMU_MSG_FAIL,     /* text: why; the daemon closes */
+	EMU_MSG_DISK, /* text: another emulated host has the disk, and commands; we go on waiting */
+	EMU_MSG_READY, /* frames follow */
+	EMU_MSG_FAIL,  /* text: why; the daemon closes */
 	EMU_MSG_DONE, /* a request other than a session is under way; the daemon closes when it has ended */
 };
 

@@ -188,18 +188,23 @@ static int open_console(const struct emu_config *c)
 }
 
 /* 1 ready, 0 the daemon ended before it said anything final, -errno. */
-static int wait_port(
-	int fd, void (*tell)(const char *text), char text[EMU_TEXT_MAX + 1], struct error *e)
+static int wait_port(int fd, struct emu_wait *w, struct error *e)
 {
+	char *text = w->tail;
 	size_t first;
 	int type;
 
 	for (;;) {
 		type = emu_hear(fd, UINT64_MAX, text);
 		switch (type) {
+		case EMU_MSG_DISK:
+			if (!w->need_disk)
+				return error_set(e, EBUSY, "another emulated host has the disk");
+			/* fallthrough */
 		case EMU_MSG_WAIT:
-			if (tell && *text)
-				tell(text);
+			if (w->tell && *text)
+				w->tell(text);
+			*text = '\0';
 			continue;
 		case EMU_MSG_READY:
 			return 1;
@@ -222,12 +227,12 @@ static int wait_port(
 	}
 }
 
-int emu_connect(struct emu_session *ret, const struct emu_config *c, void (*tell)(const char *text),
-	char tail[EMU_TEXT_MAX + 1], struct error *e)
+int emu_connect(
+	struct emu_session *ret, const struct emu_config *c, struct emu_wait *w, struct error *e)
 {
 	int r = 0;
 
-	tail[0] = '\0';
+	w->tail[0] = '\0';
 	for (int i = 0; !r && i < TRIES; i++) {
 		autoclose int fd = reach(c, e);
 
@@ -237,7 +242,7 @@ int emu_connect(struct emu_session *ret, const struct emu_config *c, void (*tell
 		}
 		r = emu_ask(fd, EMU_OP_SESSION, NULL);
 		if (!r)
-			r = wait_port(fd, tell, tail, e);
+			r = wait_port(fd, w, e);
 		else if (r == -EPIPE || r == -ECONNRESET)
 			r = 0;
 		else
