@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 
 #include "base/confine_int.h"
-#include "confine_filters.h"
+#include "base/confine_filters.h"
 
 static const struct {
 	const struct sock_filter *insns;
