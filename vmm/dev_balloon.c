@@ -1,17 +1,18 @@
 /*
  * vmm/dev_balloon.c - virtio memory balloon
  *
- * What:    pages that the guest puts into the balloon, or reports as free, are given back to the host
- *          (gmem_discard()); they read as zero when the guest uses them again. Deflating needs no work.
- * Trust:   page numbers, ranges and `actual` are the guest's claims. A page that isn't RAM breaks the rules; RAM
- *          that isn't really free is the guest's own loss.
+ * What:    pages that the guest puts into the balloon, or reports as free, are given back to the
+ *          host (gmem_discard()); they read as zero when the guest uses them again. Deflating needs
+ *          no work.
+ * Trust:   page numbers, ranges and `actual` are the guest's claims. A page that isn't RAM breaks
+ *          the rules; RAM that isn't really free is the guest's own loss.
  * Threads: kick on the loop thread, config writes on vCPU threads, all under the device lock.
- * Limits:  per inflate request PFNS_MAX pages are discarded (the rest stays: the device MAY discard), per turn
- *          INFLATE_BUDGET or REPORT_BUDGET requests.
- * Queues:  5.5.2 lists statsq, free_page_vq and reporting_vq as 2, 3 and 4. Drivers number those that exist
- *          without gaps, so here, without the first two, reporting is 2.
- * Poison:  a guest that fills free pages with a value other than zero (5.5.6.5) has its reports acknowledged
- *          and its pages kept.
+ * Limits:  per inflate request PFNS_MAX pages are discarded (the rest stays: the device MAY
+ *          discard), per turn INFLATE_BUDGET or REPORT_BUDGET requests.
+ * Queues:  5.5.2 lists statsq, free_page_vq and reporting_vq as 2, 3 and 4. Drivers number those
+ *          that exist without gaps, so here, without the first two, reporting is 2.
+ * Poison:  a guest that fills free pages with a value other than zero (5.5.6.5) has its reports
+ *          acknowledged and its pages kept.
  * Spec:    VIRTIO 1.2, 5.5
  */
 #include "vmm/dev_balloon.h"
@@ -125,8 +126,9 @@ static void report(struct balloon *b)
 static void balloon_kick(struct virtio_dev *d, unsigned q)
 {
 	struct balloon *b = to_balloon(d);
-	unsigned budget = q == Q_INFLATE ? INFLATE_BUDGET : q == Q_REPORTING ? REPORT_BUDGET
-									       : VIRTIO_KICK_BUDGET;
+	unsigned budget = q == Q_INFLATE     ? INFLATE_BUDGET
+			  : q == Q_REPORTING ? REPORT_BUDGET
+					     : VIRTIO_KICK_BUDGET;
 	int got = 0;
 
 	for (; budget && (got = vq_pop(&d->vq[q], &b->chain)) > 0; budget--) {
@@ -181,7 +183,8 @@ void dev_balloon_set_target(struct virtio_dev *d, uint64_t bytes)
 
 uint64_t dev_balloon_actual(const struct virtio_dev *d)
 {
-	const struct balloon *b = container_of((struct virtio_dev *)(uintptr_t)d, struct balloon, dev);
+	const struct balloon *b =
+		container_of((struct virtio_dev *)(uintptr_t)d, struct balloon, dev);
 
 	return (uint64_t)le32toh(b->config.actual) * PAGE;
 }

@@ -17,5 +17,8 @@ int dev_balloon_create(
  */
 void dev_balloon_set_target(struct virtio_dev *d, uint64_t bytes);
 
-/* dev_balloon_actual() - Bytes that the guest says are in the balloon: its claim, any multiple of 4096. */
+/*
+ * dev_balloon_actual() - Bytes that the guest says are in the balloon: its claim, any multiple of
+ * 4096.
+ */
 uint64_t dev_balloon_actual(const struct virtio_dev *d);

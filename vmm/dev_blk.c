@@ -1,18 +1,21 @@
 /*
  * vmm/dev_blk.c - virtio block device
  *
- * What:    each chain becomes one request on a struct disk, straight between file and guest memory; many are in
- *          flight and complete in any order. A slot per request is allocated beforehand, as many as the queue
- *          has entries.
- * Trust:   header, sector, lengths and segments are the guest's: copied once, then checked. Data buffers belong
- *          to the guest while the kernel reads or writes them; what it does to them is its own affair.
+ * What:    each chain becomes one request on a struct disk, straight between file and guest memory;
+ *          many are in flight and complete in any order. A slot per request is allocated
+ *          beforehand, as many as the queue has entries.
+ * Trust:   header, sector, lengths and segments are the guest's: copied once, then checked. Data
+ *          buffers belong to the guest while the kernel reads or writes them; what it does to them
+ *          is its own affair.
  * Threads: loop thread, but reset on a vCPU's; all under the device lock.
- * Limits:  DEV_BLK_QUEUE_SIZE requests, SEGMENTS_MAX ranges per discard, VIRTIO_KICK_BUDGET chains a turn, and
- *          dev_blk_set_limits().
- * Reset:   requests in flight go on and their results are dropped (their generation is old): a read may still
- *          arrive in guest memory after the reset, as from a device that masters the bus. Guest RAM outlives
- *          them, so this harms none but a guest that resets a busy disk. Their slots come back when they end.
- * Flush:   fdatasync. A guest that doesn't negotiate FLUSH has each write synced before it completes (5.2.6.2).
+ * Limits:  DEV_BLK_QUEUE_SIZE requests, SEGMENTS_MAX ranges per discard, VIRTIO_KICK_BUDGET chains
+ *          a turn, and dev_blk_set_limits().
+ * Reset:   requests in flight go on and their results are dropped (their generation is old): a read
+ *          may still arrive in guest memory after the reset, as from a device that masters the bus.
+ *          Guest RAM outlives them, so this harms none but a guest that resets a busy disk. Their
+ *          slots come back when they end.
+ * Flush:   fdatasync. A guest that doesn't negotiate FLUSH has each write synced before it
+ *          completes (5.2.6.2).
  * Spec:    VIRTIO 1.2, 5.2
  */
 #include "vmm/dev_blk.h"
@@ -86,7 +89,7 @@ struct blk_req {
 	struct blk *blk;
 	uint32_t generation; /* of the device when the request was popped */
 	uint32_t type;
-	bool sync;       /* a flush follows before the request completes */
+	bool sync; /* a flush follows before the request completes */
 	uint8_t nseg, seg;
 	uint8_t *status; /* last writable byte of the chain */
 	size_t in_data;  /* writable bytes before it */
@@ -102,9 +105,9 @@ struct blk {
 	uint8_t serial[ID_BYTES];
 	uint32_t generation;
 	struct tokens ops, bytes;
-	struct loop_timer timer;  /* the limits allow more */
-	struct loop_task notify;  /* one interrupt for all that completed in a turn of the loop */
-	bool starved;             /* chains wait for a slot that a request from before a reset holds */
+	struct loop_timer timer; /* the limits allow more */
+	struct loop_task notify; /* one interrupt for all that completed in a turn of the loop */
+	bool starved; /* chains wait for a slot that a request from before a reset holds */
 	unsigned nfree;
 	uint16_t free[DEV_BLK_QUEUE_SIZE]; /* a stack: few requests in flight touch few slots */
 	struct blk_req req[DEV_BLK_QUEUE_SIZE];
@@ -126,7 +129,10 @@ static void slot_put(struct blk *b, struct blk_req *r)
 	}
 }
 
-/* @written: data bytes, from the first writable one; the status byte follows right behind only if all were. */
+/*
+ * @written: data bytes, from the first writable one; the status byte follows right behind only if
+ * all were.
+ */
 static void finish(struct blk_req *r, uint8_t status, size_t written)
 {
 	struct blk *b = r->blk;
@@ -212,7 +218,10 @@ static void segment_next(struct blk_req *r)
 		disk_write_zeroes(r->blk->disk, &r->disk, off, len, s->flags & FLAG_UNMAP);
 }
 
-/* 5.2.6.2: unknown flags, or unmap in a discard, are unsupported; ranges beyond the disk are errors. */
+/*
+ * 5.2.6.2: unknown flags, or unmap in a discard, are unsupported; ranges beyond the disk are
+ * errors.
+ */
 static uint8_t segments_check(const struct blk_req *r)
 {
 	uint32_t max = r->type == T_DISCARD ? DISCARD_SECTORS_MAX : WRITE_ZEROES_SECTORS_MAX;
@@ -408,7 +417,8 @@ static void config_fill(struct blk *b)
 	struct blk_config *c = &b->config;
 
 	c->capacity = htole64(b->disk->size / SECTOR);
-	c->seg_max = htole32(DEV_BLK_QUEUE_SIZE - 2); /* header and status take the rest of a chain */
+	/* header and status take the rest of a chain */
+	c->seg_max = htole32(DEV_BLK_QUEUE_SIZE - 2);
 	c->blk_size = htole32(SECTOR);
 	c->physical_block_exp = 3; /* 4 KiB: the host's page cache and file systems */
 	c->min_io_size = htole16(8);
@@ -427,7 +437,8 @@ static void config_fill(struct blk *b)
 int dev_blk_create(struct virtio_dev **ret, struct loop *loop, struct gmem *mem,
 	const struct vmm_disk_config *cfg, struct error *e)
 {
-	struct blk *b = calloc(1, sizeof(*b)); /* a megabyte that is only touched as requests come */
+	/* a megabyte that is only touched as requests come */
+	struct blk *b = calloc(1, sizeof(*b));
 	int r;
 
 	if (!b)

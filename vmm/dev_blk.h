@@ -12,8 +12,8 @@
 
 /**
  * dev_blk_create() - A block device on a raw image
- * @cfg: the descriptor may be closed afterwards; serial is what the guest sees as the disk's id, and what
- *       messages call it
+ * @cfg: the descriptor may be closed afterwards; serial is what the guest sees as the disk's id,
+ *       and what messages call it
  *
  * Destroy with virtio_destroy().
  */
@@ -22,6 +22,7 @@ int dev_blk_create(struct virtio_dev **ret, struct loop *loop, struct gmem *mem,
 
 /**
  * dev_blk_set_limits() - Limit what the guest may ask of the host's storage
- * @ops, @bytes: a second, each with a burst of one second's worth; 0: no limit (the default); capped to TOKENS_RATE_MAX
+ * @ops: a second, with a burst of one second's worth; 0: no limit (the default)
+ * @bytes: the same. Both are capped to TOKENS_RATE_MAX.
  */
 void dev_blk_set_limits(struct virtio_dev *d, uint64_t ops, uint64_t bytes);

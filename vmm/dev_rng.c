@@ -1,8 +1,8 @@
 /*
  * vmm/dev_rng.c - virtio entropy device
  *
- * What:    each request gets up to DEV_RNG_REQUEST_MAX bytes from getrandom(2), which VIRTIO allows ("MAY use
- *          less than the entire buffer"); getrandom is the only system call here.
+ * What:    each request gets up to DEV_RNG_REQUEST_MAX bytes from getrandom(2), which VIRTIO allows
+ *          ("MAY use less than the entire buffer"); getrandom is the only system call here.
  * Trust:   the guest chooses how often it asks and how large its buffers are.
  * Threads: loop thread, under the device lock.
  * Limits:  VIRTIO_KICK_BUDGET requests a turn, DEV_RNG_BYTES_PER_S; above that the guest waits.

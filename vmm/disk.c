@@ -54,7 +54,8 @@ void disk_discard(struct disk *d, struct disk_req *r, uint64_t off, uint64_t len
 	d->ops->discard(d, r);
 }
 
-void disk_write_zeroes(struct disk *d, struct disk_req *r, uint64_t off, uint64_t len, bool may_unmap)
+void disk_write_zeroes(
+	struct disk *d, struct disk_req *r, uint64_t off, uint64_t len, bool may_unmap)
 {
 	assert(!d->read_only);
 	request_begin(d, r, off, len);

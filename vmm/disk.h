@@ -1,9 +1,9 @@
 /*
  * vmm/disk.h - a disk image as a block device sees it: asynchronous requests on a range of bytes
  *
- * What:    the seam between virtio-blk and image formats. A request is the caller's memory; it completes once,
- *          wholly or with an error, through @done: from the loop, or before the call that submits it returns.
- *          Many may be in flight, in no order.
+ * What:    the seam between virtio-blk and image formats. A request is the caller's memory; it
+ *          completes once, wholly or with an error, through @done: from the loop, or before the
+ *          call that submits it returns. Many may be in flight, in no order.
  * Trust:   the caller has checked that ranges lie in the disk; iovecs point into guest memory.
  * Threads: loop thread only.
  */
@@ -50,26 +50,32 @@ struct disk {
 
 /**
  * disk_open_raw() - A raw image: byte n of the file is byte n of the disk
- * @fd: regular file or block device, readable, and writable unless @read_only; may be closed afterwards
+ * @fd: regular file or block device, readable, and writable unless @read_only; may be closed
+ *      afterwards
  *
  * Errors name what is wrong with the file and how to mend it, but not the file: prefix them.
  */
-int disk_open_raw(struct disk **ret, struct loop *l, int fd, bool read_only, struct error *e) must_check;
+int disk_open_raw(
+	struct disk **ret, struct loop *l, int fd, bool read_only, struct error *e) must_check;
 /* disk_close() - No request may be in flight. NULL is fine. */
 void disk_close(struct disk *d);
 
 /*
- * Requests. @r->done is set, !@r->busy (assert); the range lies in the disk; writes only if !read_only
- * (assert). Iovecs are changed while the request runs; with their buffers they stay in place until it is done.
+ * Requests. @r->done is set, !@r->busy (assert); the range lies in the disk; writes only if
+ * !read_only (assert). Iovecs are changed while the request runs; with their buffers they stay in
+ * place until it is done.
  */
 void disk_read(struct disk *d, struct disk_req *r, struct iovec *iov, unsigned n, uint64_t off);
 void disk_write(struct disk *d, struct disk_req *r, struct iovec *iov, unsigned n, uint64_t off);
 /*
- * All writes that completed before this was called are on stable storage when it is done. After a failure
- * every later flush fails too: the kernel reports lost pages only once.
+ * All writes that completed before this was called are on stable storage when it is done. After a
+ * failure every later flush fails too: the kernel reports lost pages only once.
  */
 void disk_flush(struct disk *d, struct disk_req *r);
-/* The contents of the range become undefined (here: zero, where the file system can punch holes). */
+/*
+ * The contents of the range become undefined (here: zero, where the file system can punch holes).
+ */
 void disk_discard(struct disk *d, struct disk_req *r, uint64_t off, uint64_t len);
 /* The range reads as zero afterwards; with @may_unmap its storage may be given back. */
-void disk_write_zeroes(struct disk *d, struct disk_req *r, uint64_t off, uint64_t len, bool may_unmap);
+void disk_write_zeroes(
+	struct disk *d, struct disk_req *r, uint64_t off, uint64_t len, bool may_unmap);

@@ -1,10 +1,11 @@
 /*
  * vmm/disk_raw.c - raw disk images
  *
- * What:    reads and writes go to the file at the same offset; short transfers go on where they stopped. Discard
- *          punches holes; zeroes are made by punching, by FALLOC_FL_ZERO_RANGE, or by writing them, whichever
- *          the file system can do and the caller allows.
- * Trust:   offsets and lengths were checked by the caller; the file may shrink or fail at any time (-EIO).
+ * What:    reads and writes go to the file at the same offset; short transfers go on where they
+ *          stopped. Discard punches holes; zeroes are made by punching, by FALLOC_FL_ZERO_RANGE, or
+ *          by writing them, whichever the file system can do and the caller allows.
+ * Trust:   offsets and lengths were checked by the caller; the file may shrink or fail at any time
+ *          (-EIO).
  * Threads: loop thread only.
  * Limits:  no memory per request; one fixed run of zeroes is shared by all.
  */
@@ -28,7 +29,15 @@ struct raw {
 	bool flush_failed;
 };
 
-enum raw_kind { RAW_READ, RAW_WRITE, RAW_FLUSH, RAW_DISCARD, RAW_ZERO_PUNCH, RAW_ZERO_RANGE, RAW_ZERO_WRITE };
+enum raw_kind {
+	RAW_READ,
+	RAW_WRITE,
+	RAW_FLUSH,
+	RAW_DISCARD,
+	RAW_ZERO_PUNCH,
+	RAW_ZERO_RANGE,
+	RAW_ZERO_WRITE
+};
 
 static const uint8_t zeroes[ZERO_BYTES];
 
@@ -86,7 +95,8 @@ static void zero_fallback(struct raw *raw, struct disk_req *r)
 		raw->no_punch = true;
 	else
 		raw->no_zero_range = true;
-	r->kind = r->kind == RAW_ZERO_PUNCH && !raw->no_zero_range ? RAW_ZERO_RANGE : RAW_ZERO_WRITE;
+	r->kind =
+		r->kind == RAW_ZERO_PUNCH && !raw->no_zero_range ? RAW_ZERO_RANGE : RAW_ZERO_WRITE;
 	submit(raw, r);
 }
 
@@ -148,8 +158,8 @@ static void submit(struct raw *raw, struct disk_req *r)
 		loop_fallocate(l, &r->op, raw->slot, punch, r->off, r->len);
 		break;
 	case RAW_ZERO_RANGE:
-		loop_fallocate(l, &r->op, raw->slot, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, r->off,
-			r->len);
+		loop_fallocate(l, &r->op, raw->slot, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+			r->off, r->len);
 		break;
 	case RAW_ZERO_WRITE:
 		loop_write(l, &r->op, raw->slot, zeroes, (size_t)MIN(r->len, ZERO_BYTES), r->off);
@@ -230,7 +240,7 @@ static int check_file(int fd, bool read_only, uint64_t *ret_size, struct error *
 		return error_set(e, errno, "descriptor %d: %s", fd, strerror(errno));
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return error_set(e, EINVAL,
-			"not a regular file or block device; make an image with truncate -s SIZE FILE");
+			"not a regular file or block device; make one with truncate -s SIZE FILE");
 	if ((flags & O_ACCMODE) == O_WRONLY || (!read_only && (flags & O_ACCMODE) != O_RDWR) ||
 		(flags & (O_APPEND | O_PATH)))
 		return error_set(e, EINVAL, "opened %s; open it for %s",
@@ -243,7 +253,8 @@ static int check_file(int fd, bool read_only, uint64_t *ret_size, struct error *
 		return error_set(e, EINVAL, "is empty; give it a size with truncate -s SIZE FILE");
 	if (size % SECTOR)
 		return error_set(e, EINVAL,
-			"%" PRIu64 " bytes is not a multiple of %d; pad it with truncate -s %%%d FILE",
+			"%" PRIu64
+			" bytes is not a multiple of %d; pad it with truncate -s %%%d FILE",
 			(uint64_t)size, SECTOR, SECTOR);
 	*ret_size = (uint64_t)size;
 	return 0;

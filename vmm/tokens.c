@@ -13,7 +13,9 @@ void tokens_init(struct tokens *t, uint64_t rate, uint64_t burst, uint64_t now_n
 	};
 }
 
-/* Adds whole tokens and moves last_ns by the time that they stand for, so that no fraction is lost. */
+/*
+ * Adds whole tokens and moves last_ns by the time that they stand for, so that no fraction is lost.
+ */
 static void refill(struct tokens *t, uint64_t now_ns)
 {
 	uint64_t missing = (uint64_t)(t->burst - t->level);
@@ -40,7 +42,8 @@ uint64_t tokens_wait_ns(struct tokens *t, uint64_t now_ns)
 	refill(t, now_ns);
 	if (t->level > 0)
 		return 0;
-	due = ((unsigned __int128)(1 - t->level) * NSEC_PER_SEC + t->rate - 1) / t->rate + t->last_ns;
+	due = ((unsigned __int128)(1 - t->level) * NSEC_PER_SEC + t->rate - 1) / t->rate +
+	      t->last_ns;
 	return due > now_ns ? (uint64_t)(due - now_ns) : 1;
 }
 

@@ -22,7 +22,8 @@ void virtio_init(struct virtio_dev *d)
 	assert(d->class->nqueues <= VIRTIO_QUEUES_MAX);
 	for (unsigned q = 0; q < d->class->nqueues; q++)
 		vq_init(&d->vq[q], d->mem, d->class->queue_size);
-	d->offered |= BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_F_EVENT_IDX) | BIT(VIRTIO_F_INDIRECT_DESC);
+	d->offered |=
+		BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_F_EVENT_IDX) | BIT(VIRTIO_F_INDIRECT_DESC);
 	d->later.run = later_run;
 }
 
@@ -60,8 +61,8 @@ void virtio_needs_reset(struct virtio_dev *d, const char *why)
 	if (d->status & VIRTIO_STATUS_NEEDS_RESET)
 		return;
 	if (log_limited(&d->log_limit))
-		log_warn("%s: the guest's driver broke the rules: %s; device stopped until it is reset", d->tag,
-			why);
+		log_warn("%s: the guest's driver broke the rules: %s; stopped until a reset",
+			d->tag, why);
 	d->status |= VIRTIO_STATUS_NEEDS_RESET;
 	if ((d->status & VIRTIO_STATUS_DRIVER_OK) && d->transport) /* 2.1.2 */
 		d->transport->notify_config(d);
@@ -108,7 +109,8 @@ void virtio_reset(struct virtio_dev *d)
 static bool features_acceptable(const struct virtio_dev *d)
 {
 	/* 2.2.2, 6.2: nothing that wasn't offered; no device here speaks the legacy protocol */
-	return !(d->features & ~d->offered) && !d->features_beyond && virtio_has(d, VIRTIO_F_VERSION_1);
+	return !(d->features & ~d->offered) && !d->features_beyond &&
+	       virtio_has(d, VIRTIO_F_VERSION_1);
 }
 
 void virtio_set_status(struct virtio_dev *d, uint32_t status)
@@ -156,8 +158,9 @@ struct vq *virtio_queue_setup(struct virtio_dev *d, uint32_t q)
 {
 	if (q >= d->class->nqueues)
 		return NULL;
-	if ((d->status & (VIRTIO_STATUS_FEATURES_OK | VIRTIO_STATUS_DRIVER_OK | VIRTIO_STATUS_FAILED |
-				 VIRTIO_STATUS_NEEDS_RESET)) != VIRTIO_STATUS_FEATURES_OK)
+	if ((d->status & (VIRTIO_STATUS_FEATURES_OK | VIRTIO_STATUS_DRIVER_OK |
+				 VIRTIO_STATUS_FAILED | VIRTIO_STATUS_NEEDS_RESET)) !=
+		VIRTIO_STATUS_FEATURES_OK)
 		return NULL;
 	return &d->vq[q];
 }

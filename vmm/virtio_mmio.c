@@ -272,8 +272,8 @@ static void kick_done(struct loop_op *op, int res)
 
 	if (res != sizeof(k->count) && res != -EAGAIN && res != -EINTR) {
 		if (res != -ECANCELED)
-			log_error("%s: queue %u: reading its ioeventfd: %s; the queue is dead", d->tag,
-				k->queue, strerror(-res));
+			log_error("%s: queue %u: reading its ioeventfd: %s; the queue is dead",
+				d->tag, k->queue, strerror(-res));
 		return;
 	}
 	virtio_kick(d, k->queue);
@@ -333,7 +333,8 @@ static void detach_free(struct virtio_dev *d)
 static const struct virtio_transport_ops transport_ops = TRANSPORT_OPS(detach);
 static const struct virtio_transport_ops transport_ops_allocated = TRANSPORT_OPS(detach_free);
 
-void virtio_mmio_init(struct virtio_mmio *t, struct virtio_dev *dev, pthread_mutex_t *lock, int irq_fd)
+void virtio_mmio_init(
+	struct virtio_mmio *t, struct virtio_dev *dev, pthread_mutex_t *lock, int irq_fd)
 {
 	memset(t, 0, sizeof(*t));
 	t->dev = dev;
@@ -371,8 +372,8 @@ static int attach_queues(struct vm *vm, struct virtio_mmio *t, uint64_t base, st
 			return error_prefix(e, "%s: queue %u", t->dev->tag, q);
 		r = virtio_mmio_listen(t, q, fd);
 		if (r < 0)
-			return error_set(e, -r, "%s: queue %u: no place in the event loop: %s", t->dev->tag, q,
-				strerror(-r));
+			return error_set(e, -r, "%s: queue %u: no place in the event loop: %s",
+				t->dev->tag, q, strerror(-r));
 	}
 	return 0;
 }

@@ -1,15 +1,16 @@
 /*
- * vmm/virtio_mmio.h - virtio over MMIO, version 2: registers, one interrupt, one ioeventfd per queue
+ * vmm/virtio_mmio.h - virtio over MMIO: registers, one interrupt, one ioeventfd per queue
  *
- * What:    translates register accesses (vCPU threads) into calls of vmm/virtio.h, kicks (loop thread, from
- *          eventfds that KVM signals) into class->kick, and notifications into an irqfd signal.
+ * What:    translates register accesses (vCPU threads) into calls of vmm/virtio.h, kicks (loop
+ *          thread, from eventfds that KVM signals) into class->kick, and notifications into an
+ *          irqfd signal.
  * Trust:   every offset, width and value is the guest's.
- * Threads: the bus calls in without the device lock: InterruptStatus and InterruptACK are atomics; all other
- *          registers take it here.
- * Cost:    a kick is one exit handled in the kernel (ioeventfd); an interrupt costs the guest two exits to user
- *          space, reading InterruptStatus and writing InterruptACK (about 10 us each under nested emulation).
- *          EVENT_IDX keeps their number down. virtio-pci with MSI-X would avoid both; devices don't know their
- *          transport, so it can be added beside this file.
+ * Threads: the bus calls in without the device lock: InterruptStatus and InterruptACK are atomics;
+ *          all other registers take it here.
+ * Cost:    a kick is one exit handled in the kernel (ioeventfd); an interrupt costs the guest two
+ *          exits to user space, reading InterruptStatus and writing InterruptACK (about 10 us each
+ *          under nested emulation). EVENT_IDX keeps their number down. virtio-pci with MSI-X would
+ *          avoid both; devices don't know their transport, so it can be added beside this file.
  * Spec:    VIRTIO 1.2, 4.2
  */
 #pragma once
@@ -51,10 +52,11 @@ extern const struct bus_ops virtio_mmio_bus_ops; /* ctx: struct virtio_mmio */
  *
  * virtio_destroy() on the device closes it again (virtio_mmio_finish()).
  */
-void virtio_mmio_init(struct virtio_mmio *t, struct virtio_dev *dev, pthread_mutex_t *lock, int irq_fd);
+void virtio_mmio_init(
+	struct virtio_mmio *t, struct virtio_dev *dev, pthread_mutex_t *lock, int irq_fd);
 void virtio_mmio_finish(struct virtio_mmio *t);
 
-/* virtio_mmio_listen() - Kick queue @q whenever @event_fd is signalled. @event_fd stays the caller's. */
+/* virtio_mmio_listen() - Kick queue @q whenever @event_fd, the caller's, is signalled. */
 int virtio_mmio_listen(struct virtio_mmio *t, unsigned q, int event_fd) must_check;
 
 /**
@@ -62,7 +64,9 @@ int virtio_mmio_listen(struct virtio_mmio *t, unsigned q, int event_fd) must_che
  * @slot: < VM_VIRTIO_SLOTS
  * @dev: NULL makes an empty slot, which a driver ignores (4.2.2: device id 0)
  *
- * On the loop thread, before confinement. The loop must have room for one queued operation per queue. The
- * transport is freed with the device; that of an empty slot lives as long as the process.
+ * On the loop thread, before confinement. The loop must have room for one queued operation per
+ * queue. The transport is freed with the device; that of an empty slot lives as long as the
+ * process.
  */
-int virtio_mmio_attach(struct vm *vm, unsigned slot, struct virtio_dev *dev, struct error *e) must_check;
+int virtio_mmio_attach(
+	struct vm *vm, unsigned slot, struct virtio_dev *dev, struct error *e) must_check;

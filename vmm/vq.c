@@ -161,7 +161,10 @@ static void kicks_off(struct vq *vq)
 		used_store16(vq, 0, USED_NO_NOTIFY, __ATOMIC_RELAXED);
 }
 
-/* Ask for a kick at the next chain. The caller looks at idx again: the driver may just have missed this. */
+/*
+ * Ask for a kick at the next chain. The caller looks at idx again: the driver may just have missed
+ * this.
+ */
 static void kicks_on(struct vq *vq)
 {
 	vq->kicks_off = false;
@@ -309,7 +312,10 @@ bool vq_need_notify(struct vq *vq)
 	if (!vq->ready || old == now)
 		return false;
 	vq->notified_used = now;
-	/* Our idx must be visible before the driver's wish is read, as the driver does it the other way. */
+	/*
+	 * Our idx must be visible before the driver's wish is read, as the driver does it the other
+	 * way.
+	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!vq->event_idx)
 		return !(avail_flags(vq) & AVAIL_NO_INTERRUPT);

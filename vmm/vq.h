@@ -1,14 +1,18 @@
 /*
  * vmm/vq.h - the device's side of a split virtqueue
  *
- * What:    vq_pop() turns what the driver made available into host iovecs; vq_push() gives it back. Every
- *          check on rings, descriptors and guest addresses lives in vq_pop(), so devices see checked memory.
- * Trust:   rings, descriptors and buffers are guest memory that may change at any time. Each descriptor and
- *          ring entry is read once; a device that reads a buffer copies first, then checks the copy.
+ * What:    vq_pop() turns what the driver made available into host iovecs; vq_push() gives it back.
+ *          Every check on rings, descriptors and guest addresses lives in vq_pop(), so devices see
+ *          checked memory.
+ * Trust:   rings, descriptors and buffers are guest memory that may change at any time. Each
+ *          descriptor and ring entry is read once; a device that reads a buffer copies first, then
+ *          checks the copy.
  * Threads: all calls on one queue are serialised by the device lock; the guest runs beside them.
- * Limits:  VQ_SIZE_MAX entries; a chain, indirect tables included, has at most as many as the queue.
- * Kicks:   a pop that returned 1 suppresses the driver's kicks, one that returned 0 has asked for the next.
- *          So whoever stops popping earlier (budget, own buffers full) must pop again later by itself.
+ * Limits:  VQ_SIZE_MAX entries; a chain, indirect tables included, has at most as many as the
+ *          queue.
+ * Kicks:   a pop that returned 1 suppresses the driver's kicks, one that returned 0 has asked for
+ *          the next. So whoever stops popping earlier (budget, own buffers full) must pop again
+ *          later by itself.
  * Spec:    VIRTIO 1.2, 2.7
  */
 #pragma once
@@ -21,8 +25,9 @@
 #define VQ_SIZE_MAX 256
 
 /*
- * One chain of buffers. iov[0..nout) is what the driver wrote for the device, iov[nout..nout + nin) is what
- * the device may write (2.7.4.2: readable before writable). Zero-length descriptors don't appear.
+ * One chain of buffers. iov[0..nout) is what the driver wrote for the device, iov[nout..nout + nin)
+ * is what the device may write (2.7.4.2: readable before writable). Zero-length descriptors don't
+ * appear.
  */
 struct vq_chain {
 	uint16_t head; /* names the chain in vq_push() */
@@ -63,7 +68,7 @@ struct vq {
 	uint64_t inflight[VQ_SIZE_MAX / 64];
 };
 
-/* vq_init() - Bind to guest memory; @size_max: a power of two <= VQ_SIZE_MAX. Leaves the queue reset. */
+/* vq_init() - Bind to guest memory, reset; @size_max: a power of two <= VQ_SIZE_MAX. */
 void vq_init(struct vq *vq, const struct gmem *mem, uint16_t size_max);
 
 /* vq_reset() - Forget addresses, chains in flight and errors; size is size_max again. */
@@ -73,8 +78,8 @@ void vq_reset(struct vq *vq);
  * vq_start() - Check size, addresses and alignment, map the rings
  * @event_idx, @indirect: negotiated features
  *
- * Return: 0, or -EINVAL: size is 0, no power of two or above size_max, an address is misaligned (2.7.1),
- * or a ring isn't wholly RAM. The queue isn't ready then.
+ * Return: 0, or -EINVAL: size is 0, no power of two or above size_max, an address is misaligned
+ * (2.7), or a ring isn't wholly RAM. The queue isn't ready then.
  */
 int vq_start(struct vq *vq, bool event_idx, bool indirect) must_check;
 
@@ -82,18 +87,18 @@ int vq_start(struct vq *vq, bool event_idx, bool indirect) must_check;
  * vq_pop() - Take the next chain that the driver made available
  * @ret: only the used part of iov is written
  *
- * Return: 1 and a chain, to be given back by vq_push(); 0 if there is none (or the queue isn't ready);
- * -EPROTO if the driver broke the rules, then and ever after until vq_reset(). The caller answers that
- * with virtio_needs_reset().
+ * Return: 1 and a chain, to be given back by vq_push(); 0 if there is none (or the queue isn't
+ * ready); -EPROTO if the driver broke the rules, then and ever after until vq_reset(). The caller
+ * answers that with virtio_needs_reset().
  */
 int vq_pop(struct vq *vq, struct vq_chain *ret) must_check;
 
-/* vq_unpop() - Undo the last vq_pop(): @c becomes available again. No other pop or push may lie between. */
+/* vq_unpop() - Undo the last vq_pop(): @c is available again. No pop or push may lie between. */
 void vq_unpop(struct vq *vq, const struct vq_chain *c);
 
 /*
- * vq_pending() - True if the next vq_pop() wouldn't return 0. False on a broken queue, so that nobody spins on
- * it. Doesn't change what kicks are wanted.
+ * vq_pending() - True if the next vq_pop() wouldn't return 0. False on a broken queue, so that
+ * nobody spins on it. Doesn't change what kicks are wanted.
  */
 bool vq_pending(const struct vq *vq) must_check;
 
@@ -104,7 +109,7 @@ bool vq_pending(const struct vq *vq) must_check;
  */
 void vq_push(struct vq *vq, uint16_t head, uint32_t written);
 
-/* vq_need_notify() - After pushes: does the driver want an interrupt (2.7.7)? Devices call virtio_notify(). */
+/* vq_need_notify() - Does the driver want an interrupt (2.7.7)? Devices call virtio_notify(). */
 bool vq_need_notify(struct vq *vq) must_check;
 
 /*

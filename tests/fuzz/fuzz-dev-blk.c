@@ -1,4 +1,7 @@
-/* A hostile driver against the block device on a small file in memory. First byte: bit 0 read-only, bit 1 limited. */
+/*
+ * A hostile driver against the block device on a small file in memory. First byte: bit 0 read-only,
+ * bit 1 limited.
+ */
 #include <sys/mman.h>
 
 #include "tests/lib/vfuzz.h"

@@ -1,4 +1,7 @@
-/* Registers, device state and queue set-up, with a device that pops and pushes whatever comes. See vfuzz.h. */
+/*
+ * Registers, device state and queue set-up, with a device that pops and pushes whatever comes. See
+ * vfuzz.h.
+ */
 #include <string.h>
 
 #include "tests/lib/vfuzz.h"
@@ -16,7 +19,8 @@ static void probe_kick(struct virtio_dev *d, unsigned q)
 	struct probe *p = container_of(d, struct probe, dev);
 	int r = 0;
 
-	for (unsigned i = 0; i < VIRTIO_KICK_BUDGET && (r = vq_pop(&d->vq[q], &p->chain)) > 0; i++) {
+	for (unsigned i = 0; i < VIRTIO_KICK_BUDGET && (r = vq_pop(&d->vq[q], &p->chain)) > 0;
+		i++) {
 		uint8_t byte = 0;
 		size_t n = vq_chain_read(&p->chain, 0, &byte, 1);
 

@@ -1,6 +1,6 @@
 /*
- * The split virtqueue alone. Input: 1 byte of flags and size, then guest memory from RINGS on, in which the
- * descriptor table, available ring (at + 0x800) and used ring (at + 0xa00) lie.
+ * The split virtqueue alone. Input: 1 byte of flags and size, then guest memory from RINGS on, in
+ * which the descriptor table, available ring (at + 0x800) and used ring (at + 0xa00) lie.
  */
 #include <stdio.h>
 #include <string.h>

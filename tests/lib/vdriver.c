@@ -137,7 +137,8 @@ static uint16_t desc_alloc(struct vdqueue *q)
 	return 0;
 }
 
-static void desc_set(volatile struct vdesc *d, const struct vdbuf *b, bool write, bool last, uint16_t next)
+static void desc_set(
+	volatile struct vdesc *d, const struct vdbuf *b, bool write, bool last, uint16_t next)
 {
 	d->addr = b->gpa;
 	d->len = b->len;

@@ -86,7 +86,8 @@ static void memory(struct vfuzz *z)
 
 static uint8_t *ring(struct vfuzz *z, unsigned q, unsigned off)
 {
-	uint8_t *p = gmem_map(z->dev->mem, VFUZZ_RINGS + (uint64_t)q * VFUZZ_STRIDE + off, VFUZZ_STRIDE - off);
+	uint8_t *p = gmem_map(
+		z->dev->mem, VFUZZ_RINGS + (uint64_t)q * VFUZZ_STRIDE + off, VFUZZ_STRIDE - off);
 
 	if (!p)
 		die("the rings aren't RAM");
@@ -194,7 +195,8 @@ static void step(struct vfuzz *z)
 		chain(z);
 		break;
 	case VFUZZ_KICK:
-		reg_write(z, VIRTIO_MMIO_QUEUE_NOTIFY, (uint32_t)get(&z->in, 1) % VIRTIO_QUEUES_MAX);
+		reg_write(
+			z, VIRTIO_MMIO_QUEUE_NOTIFY, (uint32_t)get(&z->in, 1) % VIRTIO_QUEUES_MAX);
 		break;
 	case VFUZZ_TURN:
 		turn(1);

@@ -10,12 +10,13 @@
  *   3  CHAIN         1 queue, 1 count, count * VFUZZ_DESC  write descriptors, publish the first
  *   4  KICK          1 queue                               notify through the register
  *   5  TURN          -                                     let the event loop run
- *   6  SETUP         4 features                            reset, negotiate, rings at their usual place, DRIVER_OK
+ *   6  SETUP         4 features                            reset, negotiate, rings, DRIVER_OK
  *   7  PUBLISH       1 queue, 2 head, 2 idx                raw available ring entry and index
  *
- * Numbers are little-endian. Rings of queue q have VFUZZ_SIZE entries and lie at VFUZZ_RINGS + q * VFUZZ_STRIDE:
- * descriptors, available ring at + 0x400, used ring at + 0x600. A descriptor in CHAIN is 3 bytes gpa, 2 bytes len,
- * 1 byte flags: NEXT is added to all but the last, unless bit 7 says to take the byte as it is.
+ * Numbers are little-endian. Rings of queue q have VFUZZ_SIZE entries and lie at VFUZZ_RINGS + q *
+ * VFUZZ_STRIDE: descriptors, available ring at + 0x400, used ring at + 0x600. A descriptor in CHAIN
+ * is 3 bytes gpa, 2 bytes len, 1 byte flags: NEXT is added to all but the last, unless bit 7 says
+ * to take the byte as it is.
  *
  * The seeds of the corpora are such inputs, written by mkseeds-virtio.py in tests/fuzz.
  */
@@ -24,7 +25,16 @@
 #include "tests/lib/vdriver.h"
 #include "vmm/virtio_mmio.h"
 
-enum { VFUZZ_WRITE, VFUZZ_ACCESS, VFUZZ_MEMORY, VFUZZ_CHAIN, VFUZZ_KICK, VFUZZ_TURN, VFUZZ_SETUP, VFUZZ_PUBLISH };
+enum {
+	VFUZZ_WRITE,
+	VFUZZ_ACCESS,
+	VFUZZ_MEMORY,
+	VFUZZ_CHAIN,
+	VFUZZ_KICK,
+	VFUZZ_TURN,
+	VFUZZ_SETUP,
+	VFUZZ_PUBLISH
+};
 
 #define VFUZZ_RINGS  0x10000
 #define VFUZZ_STRIDE 0x1000
@@ -37,7 +47,7 @@ struct loop *vfuzz_loop(void);
 struct gmem *vfuzz_mem(void);
 
 /*
- * vfuzz_run() - Drive @dev through the input, then end it: stop, wait, destroy. Aborts if it stays busy, or if
- * the used ring names a head that the queue doesn't have.
+ * vfuzz_run() - Drive @dev through the input, then end it: stop, wait, destroy. Aborts if it stays
+ * busy, or if the used ring names a head that the queue doesn't have.
  */
 void vfuzz_run(struct virtio_dev *dev, const uint8_t *data, size_t size);

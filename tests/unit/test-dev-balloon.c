@@ -121,7 +121,8 @@ static void deflate(void)
 
 static void inflate_not_ram(void)
 {
-	static const uint32_t bad[] = { 32 * MIB / PAGE, GMEM_HOLE / PAGE, 0xfffff, 0x100000, UINT32_MAX };
+	static const uint32_t bad[] = { 32 * MIB / PAGE, GMEM_HOLE / PAGE, 0xfffff, 0x100000,
+		UINT32_MAX };
 
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		struct vdriver v;
@@ -155,7 +156,10 @@ static void inflate_odd_length(void)
 	vdriver_finish(&v);
 }
 
-/* An array that never ends costs no more than a bounded piece; 5.5.6.2: the device MAY leave pages alone */
+/*
+ * An array that never ends costs no more than a bounded piece; 5.5.6.2: the device MAY leave pages
+ * alone
+ */
 static void inflate_huge_array(void)
 {
 	struct vdriver v;
@@ -184,7 +188,8 @@ static void report(void)
 	uint64_t gpa = dirty(&v, 16);
 	send_report(&v, (struct vdbuf[]){ { gpa, 4 * PAGE }, { gpa + 6 * PAGE, PAGE } }, 2);
 	CHECK_EQ(resident(&v, gpa, 16), 16 - 5);
-	send_report(&v, &(struct vdbuf){ gpa + 8 * PAGE + 1, 2 * PAGE }, 1); /* one whole page is in it */
+	/* one whole page is in it */
+	send_report(&v, &(struct vdbuf){ gpa + 8 * PAGE + 1, 2 * PAGE }, 1);
 	CHECK_EQ(resident(&v, gpa + 8 * PAGE, 3), 2);
 	CHECK_EQ(*(uint8_t *)vdriver_ptr(&v, gpa + 8 * PAGE + 1, 1), 0xaa);
 	CHECK_EQ(*(uint8_t *)vdriver_ptr(&v, gpa + 10 * PAGE, 1), 0xaa);
@@ -295,7 +300,8 @@ static void budget(void)
 		memcpy(vdriver_ptr(&v, array, 4), &pfn, 4);
 		for (unsigned i = 0; i < v.q[q].size; i++)
 			vdriver_add(&v, q,
-				q == REPORTING ? &(struct vdbuf){ page, PAGE } : &(struct vdbuf){ array, 4 },
+				q == REPORTING ? &(struct vdbuf){ page, PAGE }
+					       : &(struct vdbuf){ array, 4 },
 				q != REPORTING, q == REPORTING);
 		vdriver_kick(&v, q);
 		while (n < v.q[q].size && vdriver_wait_used(&v, q, NULL, NULL, 1000))

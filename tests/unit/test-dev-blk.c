@@ -1,4 +1,7 @@
-/* The block device on real files through a real ring, driven as a guest's driver does, well and badly. */
+/*
+ * The block device on real files through a real ring, driven as a guest's driver does, well and
+ * badly.
+ */
 #include "tests/lib/test.h"
 
 #include <fcntl.h>
@@ -103,7 +106,10 @@ static void set_header(struct fixture *f, uint32_t type, uint64_t sector)
 	*status_byte(f) = PENDING;
 }
 
-/* One request with @out bytes of data to the device, @in bytes from it. Returns status; the used length in @ret. */
+/*
+ * One request with @out bytes of data to the device, @in bytes from it. Returns status; the used
+ * length in @ret.
+ */
 static unsigned request_len(
 	struct fixture *f, uint32_t type, uint64_t sector, uint32_t out, uint32_t in, uint32_t *ret)
 {
@@ -122,7 +128,8 @@ static unsigned request_len(
 	return *status_byte(f);
 }
 
-static unsigned request(struct fixture *f, uint32_t type, uint64_t sector, uint32_t out, uint32_t in)
+static unsigned request(
+	struct fixture *f, uint32_t type, uint64_t sector, uint32_t out, uint32_t in)
 {
 	return request_len(f, type, sector, out, in, NULL);
 }
@@ -162,7 +169,8 @@ static bool file_zero(int fd, uint64_t sector, unsigned n)
 {
 	uint8_t buf[16 * SECTOR];
 
-	REQUIRE(n <= 16 && pread(fd, buf, n * SECTOR, (off_t)(sector * SECTOR)) == (ssize_t)(n * SECTOR));
+	REQUIRE(n <= 16 &&
+		pread(fd, buf, n * SECTOR, (off_t)(sector * SECTOR)) == (ssize_t)(n * SECTOR));
 	return all(buf, n * SECTOR, 0);
 }
 
@@ -261,7 +269,10 @@ static void any_framing(void)
 	base = vdriver_alloc(&f.v, 4096, 1);
 	p = vdriver_ptr(&f.v, base, 4096);
 	for (unsigned cut = 1; cut <= 3; cut++) {
-		/* read: header in pieces of @cut bytes; data and status in one buffer, cut likewise near its end */
+		/*
+		 * read: header in pieces of @cut bytes; data and status in one buffer, cut likewise
+		 * near its end
+		 */
 		struct header h = { T_IN, 0, 5 };
 		unsigned n = 0, nout;
 
@@ -454,10 +465,10 @@ static void out_of_range(void)
 		{ SECTORS, SECTOR },
 		{ SECTORS - 1, 2 * SECTOR },
 		{ SECTORS + 1, SECTOR },
-		{ UINT64_MAX, SECTOR },                 /* wraps in sectors */
-		{ UINT64_MAX / SECTOR, SECTOR },        /* in bytes */
+		{ UINT64_MAX, SECTOR },          /* wraps in sectors */
+		{ UINT64_MAX / SECTOR, SECTOR }, /* in bytes */
 		{ UINT64_MAX / SECTOR + 1, SECTOR },
-		{ (UINT64_C(1) << 55), SECTOR },        /* * 512 == 0 */
+		{ (UINT64_C(1) << 55), SECTOR }, /* * 512 == 0 */
 		{ (UINT64_C(1) << 55) + 1, SECTOR },
 		{ UINT64_MAX - 1, 3 * SECTOR },
 		{ 0, 1 },
@@ -499,7 +510,8 @@ static void longer_than_disk(void)
 
 static void unsupported(void)
 {
-	static const uint32_t types[] = { 2, 3, 5, 6, 7, 9, 10, 12, 14, 0x80000000, 0x80000001, UINT32_MAX };
+	static const uint32_t types[] = { 2, 3, 5, 6, 7, 9, 10, 12, 14, 0x80000000, 0x80000001,
+		UINT32_MAX };
 	struct fixture f;
 	uint32_t len;
 
@@ -667,7 +679,8 @@ static void write_zeroes(int fd)
 	setup_fd(&f, fd, false, 0);
 	for (unsigned unmap = 0; unmap < 2; unmap++) {
 		file_fill(f.fd, 4);
-		struct segment s = { 10, 13, unmap }, large = { 100, 1000, unmap }, none = { 5, 0, unmap };
+		struct segment s = { 10, 13, unmap }, large = { 100, 1000, unmap },
+			       none = { 5, 0, unmap };
 		CHECK_EQ(segments(&f, T_WRITE_ZEROES, &s, 1), OK);
 		CHECK(file_zero(f.fd, 10, 13));
 		CHECK(!file_zero(f.fd, 9, 1) && !file_zero(f.fd, 23, 1));
@@ -776,7 +789,7 @@ static void reset_in_flight(void)
 	for (unsigned i = 0; i < 256; i++)
 		many_add(&m, i, T_IN, i);
 	for (unsigned i = 0; i < 4; i++)
-		vdriver_kick(&m.f.v, 0); /* past the budget; the loop doesn't turn: none can complete */
+		vdriver_kick(&m.f.v, 0); /* past the budget; no turn of the loop: none completes */
 	CHECK(virtio_busy(m.f.v.dev));
 	volatile uint16_t *old_used = m.f.v.q[0].used;
 	REQUIRE(vdriver_start(&m.f.v, m.f.v.dev->offered) == 0);
@@ -837,7 +850,7 @@ static void limits(void)
 		many_add(&m, i, T_IN, i);
 	vdriver_kick(&m.f.v, 0);
 	CHECK(many_wait(&m, 20) == 20);
-	teardown(&m.f); /* while others wait for their tokens */
+	teardown(&m.f);         /* while others wait for their tokens */
 	vdriver_run(loop, 200); /* nothing fires into freed memory */
 }
 

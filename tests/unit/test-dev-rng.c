@@ -75,7 +75,8 @@ static void tokens_extremes(void)
 	CHECK_EQ(t.level, (long long)TOKENS_RATE_MAX);
 	tokens_init(&t, 1, 1, 10 * S);
 	tokens_take(&t, 1);
-	CHECK_EQ(tokens_wait_ns(&t, 9 * S), 2 * S); /* a clock that stands before last_ns adds nothing */
+	/* a clock that stands before last_ns adds nothing */
+	CHECK_EQ(tokens_wait_ns(&t, 9 * S), 2 * S);
 }
 
 /* ---- the device ---- */
@@ -98,7 +99,9 @@ static unsigned nonzero(const uint8_t *p, size_t len)
 	return n;
 }
 
-/* 5.4.6.2: the device MUST place one or more random bytes into the buffer; here: fill what it can */
+/*
+ * 5.4.6.2: the device MUST place one or more random bytes into the buffer; here: fill what it can
+ */
 static void fills_buffers(void)
 {
 	struct vdriver v;
@@ -123,7 +126,10 @@ static void fills_buffers(void)
 	vdriver_finish(&v);
 }
 
-/* 5.4.6.1: device-readable buffers are the driver's error; they are not written, and nothing is read */
+/*
+ * 5.4.6.1: device-readable buffers are the driver's error; they are not written, and nothing is
+ * read
+ */
 static void readable_buffers(void)
 {
 	struct vdriver v;
@@ -181,7 +187,8 @@ static void rate_limited(void)
 	while (total < 32 * 4096 && vdriver_wait_used(&v, 0, NULL, &len, 5000))
 		total += len;
 	CHECK_EQ(total, 32 * 4096);
-	CHECK(loop_now_ns() - start >= (128 * KIB - DEV_RNG_BURST - 8192) * NSEC_PER_SEC / DEV_RNG_BYTES_PER_S);
+	CHECK(loop_now_ns() - start >=
+		(128 * KIB - DEV_RNG_BURST - 8192) * NSEC_PER_SEC / DEV_RNG_BYTES_PER_S);
 	vdriver_finish(&v);
 }
 

@@ -245,7 +245,9 @@ static void device_features(void)
 	teardown(&f);
 }
 
-/* 4.2.2.2: control registers are 32 bits wide and aligned; other accesses read 0 and write nothing */
+/*
+ * 4.2.2.2: control registers are 32 bits wide and aligned; other accesses read 0 and write nothing
+ */
 static void access_width(void)
 {
 	struct fixture f;
@@ -345,7 +347,9 @@ static uint32_t negotiate(struct fixture *f, uint64_t bits, uint32_t beyond)
 	return rd(f, STATUS) & S_FEAT;
 }
 
-/* 2.2.2: FEATURES_OK doesn't stick if the driver accepts what wasn't offered; 6.2: or not VERSION_1 */
+/*
+ * 2.2.2: FEATURES_OK doesn't stick if the driver accepts what wasn't offered; 6.2: or not VERSION_1
+ */
 static void features_refused(void)
 {
 	struct fixture f;
