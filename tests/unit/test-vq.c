@@ -61,7 +61,6 @@ static void setup_size(struct fixture *f, uint64_t features, uint16_t size)
 	fixture_init(f);
 	REQUIRE(vdriver_negotiate(&f->v, features | F_V1) == 0);
 	REQUIRE(vdriver_setup_queue(&f->v, 0, size) == 0);
-	loop_undefer(loop, &f->dev.later); /* these tests pop by themselves; the fixture is gone soon */
 	f->buf = vdriver_alloc(&f->v, 4096, 4096);
 }
 
