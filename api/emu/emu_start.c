@@ -198,10 +198,9 @@ static int wait_port(int fd, struct emu_wait *w, struct error *e)
 		type = emu_hear(fd, UINT64_MAX, text);
 		switch (type) {
 		case EMU_MSG_DISK:
-			if (!w->need_disk)
-				return error_set(e, EBUSY, "another emulated host has the disk");
-			/* fallthrough */
 		case EMU_MSG_WAIT:
+			if (type == EMU_MSG_DISK && !w->need_disk)
+				return error_set(e, EBUSY, "another emulated host has the disk");
 			if (w->tell && *text)
 				w->tell(text);
 			*text = '\0';
