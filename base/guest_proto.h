@@ -19,8 +19,10 @@
  *   $skerry.hello   {version, idBase, idCount, binary} -> {version, agent, initNs, readyNs, nowNs}; the times are
  *                   the guest's CLOCK_MONOTONIC: init's first instruction, agent ready, now
  *   spawn           as the SDKs send it: {command, args?, env?, clearEnv?, cwd?, stdinStreamId?, stdout, stderr}
- *   $skerry.spawn   the same with user?, group?, pty?: {rows, cols}, inheritEnv?; $skerry.resize {pid, rows, cols}
- *   processWait, processKill, abort
+ *   $skerry.spawn   the same with user?, group? (names or numbers), pty?: {rows, cols}
+ *   $skerry.resize  {pid, rows, cols}
+ *   processWait, abort, processKill and $skerry.kill {pid, signal?, group?: the process group; with SIGKILL all that
+ *                   the process started}
  *   $sandbox.stream.start|enqueue|end|error|cancel   notifications, both ways
  *   $skerry.credit  {streamId, bytes}: the reader of a stream grants its writer this many more bytes. Streams
  *                   begin with GP_CREDIT_INITIAL both ways on connections whose hello asked for binary. A writer

@@ -29,9 +29,11 @@ void boot_mount(const char *source, const char *target, const char *type, unsign
 	if (!mount(source, target, type, flags, data))
 		return;
 	if (errno == ENODEV)
-		boot_fatal(
-			"mount %s: the kernel has no file system '%s'; is its module in the initramfs?",
-			target, type ? type : "");
+		boot_fatal("mount %s: this kernel lacks the file system '%s' or its module", target,
+			type ? type : "");
+	if (errno == EINVAL || errno == EUCLEAN)
+		boot_fatal("mount %s on %s: %s; it is damaged, or no %s", source, target,
+			strerror(errno), type ? type : "folder");
 	boot_fatal("mount %s on %s%s%s: %s", source, target, type ? " as " : "", type ? type : "",
 		strerror(errno));
 }

@@ -47,7 +47,7 @@ static void open_vsock(struct guest_agent *a)
 		r = guest_agent_connect(a, GP_VSOCK_PORT);
 	if (r)
 		boot_fatal(
-			"vsock: %s; is the device attached, and its driver in the kernel or its modules?",
+			"vsock: %s; is there a device, and is its driver in the kernel or loaded?",
 			strerror(-r));
 }
 
@@ -76,10 +76,8 @@ int main(void)
 	}
 	boot_early(&b);
 	boot_modules("/modules");
-#ifdef SKERRY_EMU
 	if (!strcmp(b.mode, "emu"))
 		emu_main(&b);
-#endif
 	enter_image(&b);
 	a = boot_serve(&b, DEFAULT_USER);
 	if (b.port[0])

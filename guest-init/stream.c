@@ -310,10 +310,8 @@ static void give_back(struct input *i, size_t n)
 	if (!i->conn->binary || i->ended || i->consumed < GRANT_BATCH)
 		return;
 	conn_begin(i->conn, &w);
-	jwrite_fmt(&w,
-		"{\"jsonrpc\":\"2.0\",\"method\":\"$skerry.credit\",\"params\":{\"streamId\":%" PRIu64
-		",\"bytes\":%" PRIu64,
-		i->id, i->consumed);
+	jwrite_raw(&w, "{\"jsonrpc\":\"2.0\",\"method\":\"$skerry.credit\",\"params\":");
+	jwrite_fmt(&w, "{\"streamId\":%" PRIu64 ",\"bytes\":%" PRIu64, i->id, i->consumed);
 	note_end(i->conn, &w);
 	i->credit += i->consumed;
 	i->consumed = 0;

@@ -2,10 +2,10 @@
  * guest-init: a connection of the agent under whatever bytes a host may send
  *
  * No process is started and no signal sent: the agent's way to the system is replaced by one that
- * keeps the ends of the pipes and echoes through them. The first byte of the input chooses how it is
- * fed: bits 0 and 1 say hello first (binary, or not), bit 2 feeds single bytes, bit 3 is a lasting
- * connection, bit 4 makes each line a frame: "#" and a digit before the data of that stream, else
- * JSON. What comes out must be whole frames, JSON and within the credit.
+ * keeps the ends of the pipes and echoes through them. The first byte of the input chooses how it
+ * is fed: bits 0 and 1 say hello first (binary, or not), bit 2 feeds single bytes, bit 3 is a
+ * lasting connection, bit 4 makes each line a frame: "#" and a digit before the data of that
+ * stream, else JSON. What comes out must be whole frames, JSON, and streams of the agreed range.
  */
 #include <assert.h>
 #include <errno.h>
@@ -166,7 +166,7 @@ static bool feed(struct guest_agent *a, const uint8_t *data, size_t len)
 	return true;
 }
 
-static bool say_hello(struct guest_agent *a, bool binary)
+static void say_hello(struct guest_agent *a, bool binary)
 {
 	static const char *const hello[] = {
 		"{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"$skerry.hello\",\"params\":{\"version\":1,"
@@ -183,7 +183,6 @@ static bool say_hello(struct guest_agent *a, bool binary)
 	alive = feed(a, buf_ptr(&b), buf_len(&b));
 	assert(alive && the_conn(a)->hello && the_conn(a)->binary == binary);
 	buf_free(&b);
-	return alive;
 }
 
 static bool feed_line(struct guest_agent *a, const uint8_t *line, size_t len)
@@ -203,7 +202,15 @@ static bool feed_line(struct guest_agent *a, const uint8_t *line, size_t len)
 	return alive;
 }
 
-static bool feed_lines(struct guest_agent *a, const uint8_t *data, size_t size)
+static void feed_bytes(struct guest_agent *a, const uint8_t *data, size_t size, size_t step)
+{
+	bool alive = true;
+
+	for (size_t at = 0; at < size && alive; at += step)
+		alive = feed(a, data + at, MIN(step, size - at));
+}
+
+static void feed_lines(struct guest_agent *a, const uint8_t *data, size_t size)
 {
 	const uint8_t *at = data, *end = data + size, *eol;
 	bool alive = true;
@@ -215,14 +222,11 @@ static bool feed_lines(struct guest_agent *a, const uint8_t *data, size_t size)
 		alive = feed_line(a, at, (size_t)(eol - at));
 		at = eol < end ? eol + 1 : end;
 	}
-	return alive;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct guest_agent *a = agent();
-	bool alive = true;
-	size_t step;
 
 	if (!size)
 		return 0;
@@ -230,12 +234,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (conn_create(a, -1, data[0] & 8 ? GUEST_CONN_LASTING : 0, false))
 		abort();
 	if (data[0] & 3)
-		alive = say_hello(a, data[0] & 1);
-	step = data[0] & 4 ? 1 : FRAME_READ_SIZE;
+		say_hello(a, data[0] & 1);
 	if (data[0] & 16)
-		alive = feed_lines(a, data + 1, size - 1) && false;
-	for (size_t at = 1; at < size && alive; at += step)
-		alive = feed(a, data + at, MIN(step, size - at));
+		feed_lines(a, data + 1, size - 1);
+	else
+		feed_bytes(a, data + 1, size - 1, data[0] & 4 ? 1 : FRAME_READ_SIZE);
 	if (the_conn(a))
 		conn_destroy(the_conn(a));
 	for (struct fake *f = fakes; f < fakes + FAKES; f++)
