@@ -30,6 +30,7 @@
 #define PFNS_MAX       1024
 #define INFLATE_BUDGET 8
 #define REPORT_BUDGET  16
+#define REPORT_BYTES   (256 * MIB) /* nor more than this and one request: freeing pages takes time */
 
 enum { Q_INFLATE, Q_DEFLATE, Q_REPORTING, Q_COUNT };
 
@@ -129,6 +130,7 @@ static void balloon_kick(struct virtio_dev *d, unsigned q)
 	unsigned budget = q == Q_INFLATE     ? INFLATE_BUDGET
 			  : q == Q_REPORTING ? REPORT_BUDGET
 					     : VIRTIO_KICK_BUDGET;
+	uint64_t reported = 0;
 	int got = 0;
 
 	for (; budget && (got = vq_pop(&d->vq[q], &b->chain)) > 0; budget--) {
@@ -136,8 +138,12 @@ static void balloon_kick(struct virtio_dev *d, unsigned q)
 			virtio_needs_reset(d, "the balloon was given pages that aren't RAM");
 			break;
 		}
-		if (q == Q_REPORTING)
+		if (q == Q_REPORTING) {
 			report(b);
+			reported += b->chain.in_len;
+			if (reported >= REPORT_BYTES)
+				budget = 1;
+		}
 		vq_push(&d->vq[q], b->chain.head, 0);
 	}
 	virtio_notify(d, q);
