@@ -238,7 +238,7 @@ int emu_hear(int fd, uint64_t deadline_ns, char *text)
 		return r;
 	type = head[0] | (uint32_t)head[1] << 8 | (uint32_t)head[2] << 16 | (uint32_t)head[3] << 24;
 	len = head[4] | (uint32_t)head[5] << 8 | (uint32_t)head[6] << 16 | (uint32_t)head[7] << 24;
-	if (type < EMU_MSG_WAIT || type > EMU_MSG_DONE || len > EMU_TEXT_MAX)
+	if (type < EMU_MSG_WAIT || type > EMU_MSG_DISK || len > EMU_TEXT_MAX)
 		return -EPROTO;
 	if (len) {
 		r = recv_exact(fd, (uint8_t *)text, len, deadline_ns);

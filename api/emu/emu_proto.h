@@ -39,10 +39,10 @@ enum emu_op {
 
 enum emu_msg {
 	EMU_MSG_WAIT = 1, /* text: what for */
-	EMU_MSG_DISK, /* text: another emulated host has the disk, and commands; we go on waiting */
-	EMU_MSG_READY, /* frames follow */
-	EMU_MSG_FAIL,  /* text: why; the daemon closes */
+	EMU_MSG_READY,    /* frames follow */
+	EMU_MSG_FAIL,     /* text: why; the daemon closes */
 	EMU_MSG_DONE, /* a request other than a session is under way; the daemon closes when it has ended */
+	EMU_MSG_DISK, /* text: another emulated host has the disk, and commands; we go on waiting */
 };
 
 /* Names inside the folder of one emulated host. */
