@@ -21,7 +21,7 @@
 
 #define CMDLINE                                                                                    \
 	"console=ttyS0 quiet loglevel=4 panic=-1 8250.nr_uarts=1 noreplace-smp pci=off "           \
-	"skerry.hostname=skerry skerry.tmpfs=%llu"
+	"cryptomgr.notests skerry.hostname=skerry skerry.tmpfs=%llu"
 
 /* Half of the memory, as Linux does for a tmpfs by itself. */
 #define TMPFS_SHARE 2

@@ -245,3 +245,21 @@ int modules_plan(const struct modules_info *info, const struct module_want *want
 	}
 	return r;
 }
+
+/*
+ *   module | signature | trailer | "~Module signature appended~\n"
+ *   trailer: 8 bytes of kinds and lengths, 4 bytes length of the signature, big endian
+ */
+size_t modules_code_len(const uint8_t *module, size_t len)
+{
+	static const char magic[] = "~Module signature appended~\n";
+	const size_t magic_len = sizeof(magic) - 1, tail = magic_len + 12;
+	const uint8_t *n;
+	size_t signature;
+
+	if (len < tail || memcmp(module + len - magic_len, magic, magic_len))
+		return len;
+	n = module + len - magic_len - 4;
+	signature = (size_t)n[0] << 24 | (size_t)n[1] << 16 | (size_t)n[2] << 8 | n[3];
+	return signature <= len - tail ? len - tail - signature : len;
+}

@@ -141,8 +141,25 @@ static void test_cpio(void)
 	CHECK_EQ(object_remove_tree(AT_FDCWD, dir), 0);
 }
 
+static void test_signature(void)
+{
+	char m[128] = "code" "SIG" "\0\0\2\0\0\0\0\0" "\0\0\0\3" "~Module signature appended~\n";
+	const size_t len = 4 + 3 + 12 + 28;
+	uint8_t *u = (uint8_t *)m;
+
+	CHECK_EQ(modules_code_len(u, len), 4);
+	CHECK_EQ(modules_code_len(u, len - 1), len - 1); /* no trailer */
+	CHECK_EQ(modules_code_len(u + 7, len - 7), len - 7); /* the signature would begin before the file */
+	CHECK_EQ(modules_code_len(u + 4, len - 4), 0);
+	CHECK_EQ(modules_code_len(u + 20, 28), 28); /* shorter than a trailer */
+	CHECK_EQ(modules_code_len(u, 0), 0);
+	u[15] = 0xff; /* a length beyond everything */
+	CHECK_EQ(modules_code_len(u, len), len);
+}
+
 int main(void)
 {
+	test_signature();
 	test_order();
 	test_options();
 	test_bad();
