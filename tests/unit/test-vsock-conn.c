@@ -395,6 +395,21 @@ static void both_halves(bool host_first)
 	EXPECT_NONE(&c);
 }
 
+/* The same with nothing buffered: the guest's half is the last */
+static void both_halves_drained(void)
+{
+	struct vsock_conn c;
+	struct vsock_hdr h;
+
+	open_conn(&c);
+	vsock_conn_host_shut(&c, VSOCK_SHUTDOWN_SEND);
+	EXPECT(&c, VSOCK_OP_SHUTDOWN, &h);
+	CHECK(!give_shutdown(&c, VSOCK_SHUTDOWN_SEND));
+	CHECK_EQ(c.state, VSOCK_CLOSING);
+	EXPECT(&c, VSOCK_OP_SHUTDOWN, &h);
+	CHECK_EQ(h.flags, VSOCK_SHUTDOWN_BOTH);
+}
+
 static void host_closes(void)
 {
 	struct vsock_conn c;
@@ -578,6 +593,7 @@ int main(void)
 	guest_reads_no_more();
 	both_halves(true);
 	both_halves(false);
+	both_halves_drained();
 	host_closes();
 	host_reads_no_more();
 	forget_from_everywhere();
