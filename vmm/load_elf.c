@@ -146,7 +146,7 @@ static int check_segment(const struct elf *f, unsigned i, struct gmem *m,
 	if (!gmem_map(m, p->p_paddr, p->p_memsz))
 		return error_set(e, ENOEXEC,
 			"kernel: segment %u: %" PRIu64 " KiB at 0x%" PRIx64 " don't fit in %" PRIu64
-			" MiB of memory",
+			" MiB of memory; give the machine more",
 			i, p->p_memsz / KIB, p->p_paddr, gmem_size(m) / MIB);
 	return 0;
 }

@@ -83,6 +83,8 @@ static void timeout_over(struct loop_timer *t)
 	struct session *s = container_of(t, struct session, timeout);
 
 	s->timed_out = true;
+	if (!s->p->quiet)
+		log_warn("the command is ended: --timeout is over");
 	attach_signal(s->attach, SIGTERM);
 	begin_grace(s, GRACE_TIMEOUT_NS, CLI_TIMEOUT, "its timeout");
 }

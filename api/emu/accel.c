@@ -289,10 +289,13 @@ int accel_pick(const struct accel_want *want, struct accel_choice *ret, struct e
 				"--accel kvm: this machine has no %s; load the module kvm_intel or kvm_amd "
 				"(sudo modprobe), or use --accel emulated",
 				KVM_PATH);
-		*ret = (struct accel_choice){ .accel = ACCEL_KVM };
-		return 0;
+		break;
 	case ACCEL_AUTO:
 		break;
 	}
-	return pick_auto(ret, e);
+	r = pick_auto(ret, e);
+	if (!r && want->accel == ACCEL_KVM && ret->accel != ACCEL_KVM)
+		return error_set(e, ENODEV, "--accel kvm: %.*s; --accel emulated runs them without KVM",
+			(int)(strlen(ret->say) - strlen(SAY_NEXT)), ret->say);
+	return r;
 }

@@ -14,6 +14,7 @@
 
 #include "api/emu/accel.h"
 #include "api/store/dirs.h"
+#include "api/store/format.h"
 #include "base/table.h"
 
 #define IDLE_DEFAULT "60s"
@@ -186,6 +187,7 @@ void emu_use_scratch(struct emu_config *c)
 int emu_configure(struct emu_config *ret, bool icount, struct error *e)
 {
 	struct emu_config *c = ret;
+	autoclose int state = -1;
 	int r;
 
 	*c = (struct emu_config){ .magic = EMU_CONFIG_MAGIC, .size = sizeof(*c), .icount = icount };
@@ -202,6 +204,10 @@ int emu_configure(struct emu_config *ret, bool icount, struct error *e)
 		KERNEL_DIR);
 	snprintf(c->modules, sizeof(c->modules), "%.*s/%s/modules.cpio", EMU_PATH_MAX - 64,
 		c->state, KERNEL_DIR);
+	/* A state folder of a newer version may have its kernels elsewhere: say that first. */
+	state = format_open_state(false, e);
+	if (state < 0)
+		return state;
 	r = need_kernel(c, e);
 	if (!r)
 		set_key(c);
