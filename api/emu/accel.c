@@ -295,7 +295,8 @@ int accel_pick(const struct accel_want *want, struct accel_choice *ret, struct e
 	}
 	r = pick_auto(ret, e);
 	if (!r && want->accel == ACCEL_KVM && ret->accel != ACCEL_KVM)
-		return error_set(e, ENODEV, "--accel kvm: %.*s; --accel emulated runs them without KVM",
+		return error_set(e, ENODEV,
+			"--accel kvm: %.*s; --accel emulated runs them without KVM",
 			(int)(strlen(ret->say) - strlen(SAY_NEXT)), ret->say);
 	return r;
 }

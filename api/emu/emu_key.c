@@ -206,7 +206,7 @@ int emu_configure(struct emu_config *ret, bool icount, struct error *e)
 		c->state, KERNEL_DIR);
 	/* A state folder of a newer version may have its kernels elsewhere: say that first. */
 	state = format_open_state(false, e);
-	if (state < 0)
+	if (state < 0 && state != -ENOENT)
 		return state;
 	r = need_kernel(c, e);
 	if (!r)
