@@ -86,7 +86,11 @@ def test_newer_state():
         os.mkdir(f.state)
         with open(f.state + "/format.json", "w") as j:
             j.write('{"format": 99}')
-        expect(f.run(), 1, b"", says=["state folder '%s': has format 99, made by a newer skerry" % f.state])
+        newer = "state folder '%s': has format 99, made by a newer skerry" % f.state
+        expect(f.run(), 1, b"", says=newer)
+        p = subprocess.Popen([SKERRY, "run", "--", "true"], env=f.env, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        expect(collect(p), 125, b"", says=newer)
         check(os.listdir(f.state) == ["format.json"], "untouched: %r" % os.listdir(f.state))
 
 
