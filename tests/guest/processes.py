@@ -61,7 +61,7 @@ def test_tools_of_the_image():
               "echo x > f; git add f; git commit -q -m m; git log --format=%s;"
               "npm --version >/dev/null; pip --version >/dev/null; curl --version >/dev/null; ssh -V 2>/dev/null;"
               "ip -o addr show lo | grep -c 127.0.0.1; less --version >/dev/null; vim.tiny --version >/dev/null;"
-              "mkfs.ext4 -V 2>/dev/null; python3 -m venv /tmp/v;"
+              "mkfs.ext4 -V 2>/dev/null; python3 -m venv --without-pip /tmp/v;"
               "/tmp/v/bin/python -c 'import sys; print(sys.prefix)'; sudo apt-get --version >/dev/null; ps -e >/dev/null; echo all")
     expect(run("bash", "-c", script), 0, b"m\n1\n/tmp/v\nall\n", b"")
 

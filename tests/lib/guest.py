@@ -2,7 +2,7 @@
 
 A test is a script with functions test_*(); main() runs them in order, prints what failed, and exits 1 if any did, or
 77 (skipped) if kernel or image were never prepared. Where KVM can't run Linux, skerry itself carries on in its emulated
-host; main(near=True) moves the whole script there, for tests that look at skerry's processes and files.
+host; move_near() moves the whole script there, for tests that look at skerry's processes and files.
 """
 import os
 import signal
@@ -68,8 +68,10 @@ def check(ok, what, result=None):
     frame = sys._getframe(1)
     while frame.f_code.co_name.startswith("expect"):
         frame = frame.f_back
+    while frame.f_back and not frame.f_code.co_name.startswith("test_") and frame.f_back.f_code.co_name != "main":
+        frame = frame.f_back  # the line of the test, not of a helper
     print("%s:%d: %s: failed: %s" % (os.path.basename(frame.f_code.co_filename), frame.f_lineno,
-                                     frame.f_code.co_name, what), flush=True)
+                                     frame.f_code.co_name, what[:2000]), flush=True)
     if result is not None:
         print("  " + str(result).replace("\n", "\n  "), flush=True)
 
@@ -121,15 +123,22 @@ def prepared(*opts):
 
 def skip(why):
     print("skipped: " + why, flush=True)
-    sys.exit(77)
+    sys.exit(1 if failures else 77)
 
 
 def emulated():
     """Whether skerry goes to its emulated host on this machine."""
-    return b"emulated" in run("true", opts=()).err
+    r = run("true", opts=())
+    if r.status and b"skerry setup" in r.err:
+        skip("'skerry setup' was not run")
+    if r.status:
+        print("a guest could not be started\n  " + str(r))
+        sys.exit(1)
+    return b"emulated" in r.err
 
 
 def move_near():
+    """Run this script in the emulated host, if that is where guests run."""
     if os.environ.get(INSIDE) or not emulated():
         return
     sys.stdout.flush()
@@ -137,11 +146,11 @@ def move_near():
     os.execv(SKERRY, [SKERRY, "emu", "--", "/usr/bin/env", env, "/usr/bin/python3", *sys.argv])
 
 
-def main(tests, near=False):
+def main(tests):
     if not prepared():
         skip("'skerry setup' was not run")
-    if near:
-        move_near()
+    if failures:
+        sys.exit(1)
     for name, test in list(tests.items()):
         if not name.startswith("test_") or (len(sys.argv) > 1 and name not in sys.argv[1:]):
             continue
