@@ -24,6 +24,9 @@ SKERRY = os.path.abspath(os.environ["SKERRY"])
 BULK = int(os.environ.get("EMU_TEST_BULK_MIB", "16")) * MIB
 PORTS = 16
 
+# A shell's background jobs begin with it ignored, and so would skerry.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def state_folder():
     if os.environ.get("XDG_STATE_HOME"):

@@ -13,6 +13,11 @@ import traceback
 
 SKERRY = os.path.abspath(os.environ["SKERRY"])
 INSIDE = "SKERRY_EMULATED_HOST"  # set in the emulated host
+# A shell's background jobs, and nohup's, begin with these ignored, and so would skerry.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 PATIENCE = 240                   # seconds that no single run of a test may take
 
 failures = 0

@@ -189,6 +189,8 @@ static void check_signals(unused_arg int fd)
 	struct signals *s = NULL;
 	struct error e;
 
+	for (size_t i = 0; i < ARRAY_SIZE(sigs); i++)
+		signal(sigs[i], SIG_DFL); /* a shell's background jobs begin with some ignored */
 	signal(SIGUSR2, SIG_IGN);
 	signals_block();
 	raise(SIGTERM); /* before anybody waits: kept */
@@ -223,8 +225,7 @@ static void orphan(int fd, bool early, bool nohup)
 		_exit(0); /* the pipe's end tells the child */
 	}
 	close(gate[1]);
-	if (nohup)
-		signal(SIGHUP, SIG_IGN);
+	signal(SIGHUP, nohup ? SIG_IGN : SIG_DFL);
 	signals_block();
 	make_loop();
 	if (early) {
