@@ -24,6 +24,7 @@
 #define GRACE_TIMEOUT_NS (2 * NSEC_PER_SEC)  /* after --timeout */
 #define TWICE_NS         (2 * NSEC_PER_SEC)
 #define LOOP_ENTRIES     64
+#define SETTLE_TURNS     16
 
 struct session {
 	const struct run_params *p;
@@ -33,6 +34,8 @@ struct session {
 	struct attach *attach;
 	struct trace trace;
 	struct loop_timer timeout, grace;
+	struct loop_task settle;
+	unsigned settle_turns;
 	int grace_status; /* if it runs out */
 	const char *grace_why;
 	uint64_t last_int_ns;
@@ -263,6 +266,16 @@ static int start(struct session *s, struct error *e)
 	return r;
 }
 
+static void settle_turn(struct loop_task *t)
+{
+	struct session *s = container_of(t, struct session, settle);
+
+	if (++s->settle_turns < SETTLE_TURNS)
+		loop_defer(s->loop, t);
+	else
+		loop_stop(s->loop);
+}
+
 static void end(struct session *s)
 {
 	if (!s->loop)
@@ -272,7 +285,11 @@ static void end(struct session *s)
 	signals_free(s->signals);
 	loop_timer_clear(s->loop, &s->timeout);
 	loop_timer_clear(s->loop, &s->grace);
-	/* what is still under way is cancelled, not waited for: the process ends */
+	/* what was cancelled gets a few turns to complete and be freed; nothing is waited for */
+	s->settle.run = settle_turn;
+	loop_defer(s->loop, &s->settle);
+	if (loop_run(s->loop))
+		log_debug("the event loop broke");
 	loop_destroy(s->loop);
 }
 
