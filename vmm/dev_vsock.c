@@ -28,9 +28,9 @@
 
 #define RX_BUDGET 128
 
-#define HOST_PORT_FIRST                                                                            \
-	UINT32_C(0x40000000) /* for connections from the host; far from ports with slots */
-#define HOST_PORT_LAST UINT32_C(0x7fffffff)
+/* Ports of connections from the host, far from those with slots. */
+#define HOST_PORT_FIRST UINT32_C(0x40000000)
+#define HOST_PORT_LAST  UINT32_C(0x7fffffff)
 
 static struct vsock *to_vsock(struct virtio_dev *d)
 {
@@ -56,8 +56,7 @@ static void forget_all(struct vsock *v)
 {
 	struct vsock_stream *s;
 
-	TAILQ_FOREACH(s, &v->all, all)
-	{
+	TAILQ_FOREACH (s, &v->all, all) {
 		if (!guest_knows(s))
 			continue;
 		vsock_conn_forget(&s->conn);
@@ -218,8 +217,7 @@ static void request(struct vsock *v, const struct vsock_hdr *h)
 {
 	struct vsock_stream *s;
 
-	TAILQ_FOREACH(s, &v->all, all)
-	{
+	TAILQ_FOREACH (s, &v->all, all) {
 		if (s->conn.state == VSOCK_LISTEN && s->conn.host_port == h->dst_port)
 			break;
 	}
@@ -356,8 +354,7 @@ static void vsock_stop(struct virtio_dev *d)
 	struct vsock_stream *s;
 
 	v->stopping = true;
-	TAILQ_FOREACH(s, &v->all, all)
-	{
+	TAILQ_FOREACH (s, &v->all, all) {
 		vsock_conn_forget(&s->conn);
 		vsock_stream_update(s);
 	}

@@ -247,8 +247,8 @@ static void packet(struct fuzz *z, bool lie)
 	vsock_hdr_encode(p, &h);
 	for (uint32_t k = 0; k < payload; k++)
 		p[VSOCK_HDR_SIZE + k] = (uint8_t)(*seq + k);
-	if (h.op == VSOCK_OP_RW && h.len <= payload && h.type == VSOCK_TYPE_STREAM && h.src_cid == CID &&
-		h.dst_cid == VSOCK_CID_HOST)
+	if (h.op == VSOCK_OP_RW && h.len <= payload && h.type == VSOCK_TYPE_STREAM &&
+		h.src_cid == CID && h.dst_cid == VSOCK_CID_HOST)
 		*seq = (uint8_t)(*seq + h.len);
 	publish(z, VSOCK_Q_TX, i,
 		(struct vdesc){ BUFFERS + (uint64_t)i * TX_BYTES, VSOCK_HDR_SIZE,
@@ -452,8 +452,7 @@ static void time_passes(struct fuzz *z)
 	struct vsock *v = container_of(z->dev, struct vsock, dev);
 	struct vsock_stream *s;
 
-	TAILQ_FOREACH(s, &v->all, all)
-	{
+	TAILQ_FOREACH (s, &v->all, all) {
 		if (!s->timer.heap_pos)
 			continue;
 		loop_timer_clear(loop, &s->timer);
@@ -478,8 +477,7 @@ static void check(const struct virtio_dev *d)
 	unsigned n = 0, stages = 0, large = 0;
 	const struct vsock_stream *s;
 
-	TAILQ_FOREACH(s, &v->all, all)
-	{
+	TAILQ_FOREACH (s, &v->all, all) {
 		const struct vsock_conn *c = &s->conn;
 		uint32_t buffered = vsock_conn_buffered(c);
 
